@@ -186,6 +186,7 @@ class GaussianPolicy(nn.Module):
         tanh_mean: squash the mean into (-1, 1).
         log_std_range: bounds on the log standard deviation.
         action_clip: actions are clipped, once, to ± this.
+        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
     """
 
     observation_mean: Tensor
@@ -202,6 +203,7 @@ class GaussianPolicy(nn.Module):
         tanh_mean: bool = True,
         log_std_range: Sequence[float] = (-5.0, 2.0),
         action_clip: float = 1.0,
+        normalise_observations: bool = False,
     ) -> None:
         super().__init__()
         self.arguments: dict[str, Any] = {
@@ -214,6 +216,7 @@ class GaussianPolicy(nn.Module):
             "tanh_mean": tanh_mean,
             "log_std_range": list(log_std_range),
             "action_clip": action_clip,
+            "normalise_observations": normalise_observations,
         }
         self.mlp = SeedMLP(
             (num_seeds,), observation_size, hidden, action_size, activation, layer_norm
@@ -224,6 +227,7 @@ class GaussianPolicy(nn.Module):
         self.tanh_mean = tanh_mean
         self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
         self.action_clip = action_clip
+        self.normalise_observations = normalise_observations
 
     def describe(self) -> dict[str, Any]:
         """Plain values from which ``build_policy`` makes this policy again, without its weights."""
@@ -231,6 +235,8 @@ class GaussianPolicy(nn.Module):
 
     def normalise(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
         """Observations in the units that the network was trained in."""
+        if not self.normalise_observations:
+            return obs
         return (obs - self.observation_mean) / self.observation_std
 
     def forward(

@@ -1,0 +1,27 @@
+"""Guide-policies: anything that can act for the first steps of an episode.
+
+One file a kind: ``network`` (policies of this package and its checkpoints), ``python`` (a user's
+callable or class), ``torchscript``, ``onnx``, ``waypoint`` (scripted, for point mazes). What runs
+code when loaded: ``python`` and ``torchscript``; the others run none.
+"""
+
+from jsrl.guides.base import ForeignGuide, GuideView, RowPolicy
+from jsrl.guides.network import NetworkGuide, newest_checkpoint
+from jsrl.guides.onnx import onnx_guide
+from jsrl.guides.python import python_guide
+from jsrl.guides.torchscript import torchscript_guide
+from jsrl.guides.waypoint import Maze, WaypointController, waypoint_guide
+
+__all__ = [
+    "ForeignGuide",
+    "GuideView",
+    "Maze",
+    "NetworkGuide",
+    "RowPolicy",
+    "WaypointController",
+    "newest_checkpoint",
+    "onnx_guide",
+    "python_guide",
+    "torchscript_guide",
+    "waypoint_guide",
+]

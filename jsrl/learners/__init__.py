@@ -1,0 +1,1 @@
+"""Learning algorithms, one a file, each behind ``types.Learner``."""

@@ -1,0 +1,51 @@
+"""Losses, pure: tensors in, tensors out, one value for each seed.
+
+Shapes: S seeds, B transitions. A loss is a mean over B; its caller sums over seeds.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def expectile_loss(difference: Float[Tensor, "S B"], expectile: float) -> Float[Tensor, " S"]:
+    """Asymmetric squared error (Kostrikov et al. 2021, section 4.1).
+
+    Args:
+        difference: target minus prediction.
+        expectile: weight τ of positive differences; negative ones weigh 1 - τ.
+    """
+    weight = torch.where(difference > 0, expectile, 1 - expectile)
+    return (weight * difference * difference).mean(-1)
+
+
+def advantage_weights(
+    advantage: Float[Tensor, "S B"], temperature: float, largest: float
+) -> Float[Tensor, "S B"]:
+    """exp(β·advantage), at most ``largest`` (Kostrikov et al. 2021, section 4.3)."""
+    return torch.exp(temperature * advantage).clamp(max=largest)
+
+
+def weighted_log_likelihood_loss(
+    log_prob: Float[Tensor, "S B"], weights: Float[Tensor, "S B"]
+) -> Float[Tensor, " S"]:
+    """Negative log-likelihood of the actions taken, each with its weight."""
+    return -(weights * log_prob).mean(-1)
+
+
+def bootstrapped_target(
+    reward: Float[Tensor, "S B"],
+    terminated: Float[Tensor, "S B"],
+    next_value: Float[Tensor, "S B"],
+    discount: float,
+) -> Float[Tensor, "S B"]:
+    """r + γ·(1 - terminated)·V(s'): a time limit does not end the bootstrap, the task does."""
+    return reward + discount * (1 - terminated) * next_value
+
+
+def squared_td_error(
+    q: Float[Tensor, "S K B"], target: Float[Tensor, "S B"], reduction: str
+) -> Float[Tensor, " S"]:
+    """Squared error of K critics against one target: their ``sum`` or their ``mean``."""
+    errors = (q - target.unsqueeze(1)).square().mean(-1)
+    return errors.sum(-1) if reduction == "sum" else errors.mean(-1)

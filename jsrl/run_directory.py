@@ -1,0 +1,117 @@
+"""A run's folder: one process at a time, one configuration, resumed where it stopped."""
+
+import fcntl
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+import yaml
+
+from jsrl.checkpoint import Checkpoints, write_atomically
+from jsrl.errors import UserError
+
+MAY_GROW = "online.steps"
+"""The one key that may change between two starts on the same folder, and only upwards."""
+
+NOT_COMPARED = frozenset({"run_dir"})
+"""Where the run lies is not part of what it is: a folder may be moved."""
+
+
+class RunDirectory:
+    """The folder of a run, locked for as long as it is open.
+
+    Args:
+        path: the folder; made if need be.
+        config: the resolved configuration, nested plain values.
+        keep: number of checkpoints to keep.
+
+    Raises:
+        UserError: if the folder cannot be written, another process is running in it, or it holds
+            a run of another configuration.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], keep: int) -> None:
+        self.path = path
+        self.metrics = path / "metrics.jsonl"
+        self.tensorboard = path / "tensorboard"
+        self.summary = path / "summary.json"
+        self.figure = path / "learning_curve.png"
+        self.dataset = path / "dataset.hdf5"
+        self._lock = self._make_and_lock()
+        try:
+            self._check_configuration(config)
+            self.checkpoints = Checkpoints(path / "checkpoints", keep)
+        except UserError:
+            self._lock.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.close()
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write ``summary.json``, which says that the run is finished."""
+        write_atomically(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """The summary of a finished run, or None."""
+        if not self.summary.exists():
+            return None
+        summary: dict[str, Any] = json.loads(self.summary.read_text())
+        return summary
+
+    def _make_and_lock(self) -> IO[str]:
+        try:
+            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            lock = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise UserError(
+                f"run_dir={str(self.path)!r} cannot be written: {error.strerror}; "
+                "choose a folder that can"
+            ) from error
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.close()
+            raise UserError(
+                f"run_dir={str(self.path)!r} is in use by another run; wait for it, or choose "
+                "another folder"
+            ) from error
+        return lock
+
+    def _check_configuration(self, config: Mapping[str, Any]) -> None:
+        file = self.path / "config.yaml"
+        if file.exists():
+            changed = differences(yaml.safe_load(file.read_text()) or {}, config)
+            if changed:
+                raise UserError(
+                    f"run_dir={str(self.path)!r} holds a run of another configuration: "
+                    f"{'; '.join(changed)}; use the same configuration to resume it (only "
+                    f"{MAY_GROW} may grow), or another run_dir"
+                )
+        write_atomically(file, yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys in which two configurations differ so that a run cannot go on, with both values."""
+    before, after = _flatten(old), _flatten(new)
+    changed = []
+    for key in [*before, *(k for k in after if k not in before)]:
+        was, now = before.get(key), after.get(key)
+        if was == now or key in NOT_COMPARED or (key == MAY_GROW and now > was):
+            continue
+        changed.append(f"{key} was {was}, is {now}")
+    return changed
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

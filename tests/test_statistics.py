@@ -1,0 +1,93 @@
+"""Statistics over seeds, against SciPy and against numbers worked out by hand."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jsrl.statistics import bootstrap_interval, interquartile_mean, summarise
+
+
+def test_interquartile_mean_is_the_mean_of_the_middle_half():
+    # Eight values: two are cut at each end, and (3 + 4 + 5 + 60) / 4 = 18 remains.
+    assert interquartile_mean([1, 2, 3, 4, 5, 60, 700, 8000]) == 18.0
+    assert interquartile_mean([8000, 5, 1, 60, 3, 2, 700, 4]) == 18.0
+
+
+def test_interquartile_mean_of_fewer_than_four_values_cuts_nothing():
+    assert interquartile_mean([0.0, 0.0, 9.0]) == 3.0
+    assert interquartile_mean([7.5]) == 7.5
+
+
+@pytest.mark.parametrize("values", [[], [1.0, float("nan")], [float("inf")], [[1.0, 2.0]]])
+def test_values_without_a_statistic_are_refused(values):
+    with pytest.raises(ValueError, match="expected"):
+        interquartile_mean(values)
+    with pytest.raises(ValueError, match="expected"):
+        bootstrap_interval(values)
+
+
+def test_bootstrap_of_two_values_is_known_by_hand():
+    # A resample of {0, 1} has the mean 0, 1/2 or 1 with probability 1/4, 1/2, 1/4.
+    assert bootstrap_interval([0.0, 1.0], level=0.95) == [0.0, 1.0]
+    assert bootstrap_interval([0.0, 1.0], level=0.4) == [0.5, 0.5]
+
+
+def test_bootstrap_agrees_with_the_normal_interval_on_many_values():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
+    low, high = bootstrap_interval(values.tolist())
+    expected = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert np.allclose([low, high], expected, atol=0.02)
+
+
+def test_bootstrap_repeats_itself_and_leaves_the_global_generator_alone():
+    np.random.seed(1)  # noqa: NPY002
+    before = np.random.get_state()[1].copy()  # noqa: NPY002
+    values = [0.1, 0.4, 0.35, 0.8, 0.77]
+    assert bootstrap_interval(values) == bootstrap_interval(values)
+    assert np.array_equal(before, np.random.get_state()[1])  # noqa: NPY002
+
+
+def test_bootstrap_takes_a_statistic_and_narrows_with_the_level():
+    values = [0.0, 1.0, 2.0, 3.0, 100.0]
+    assert bootstrap_interval(values, np.median)[1] <= 100.0
+    wide, narrow = bootstrap_interval(values, level=0.99), bootstrap_interval(values, level=0.5)
+    assert wide[0] <= narrow[0] < narrow[1] < wide[1]
+    low, high = bootstrap_interval(values, interquartile_mean, resamples=500)
+    assert 0.0 <= low < interquartile_mean(values) < high <= 100.0
+
+
+def test_degenerate_bootstraps(recwarn):
+    assert bootstrap_interval([0.3]) is None
+    assert bootstrap_interval([0.3, 0.3, 0.3]) == [0.3, 0.3]
+    assert len(recwarn) == 0
+
+
+def test_summary_keeps_failed_seeds_and_leaves_them_out_of_the_statistics():
+    summary = summarise([1.0, None, 3.0, float("nan")])
+    assert summary == {
+        "mean": 2.0,
+        "iqm": 2.0,
+        "ci95": [1.0, 3.0],
+        "per_seed": [1.0, None, 3.0, None],
+        "failed": 2,
+    }
+
+
+def test_summary_of_one_seed_has_no_interval():
+    assert summarise([0.5]) == {
+        "mean": 0.5,
+        "iqm": 0.5,
+        "ci95": None,
+        "per_seed": [0.5],
+        "failed": 0,
+    }
+
+
+def test_summary_of_an_undefined_measure_is_null():
+    assert summarise([None, float("inf")]) == {
+        "mean": None,
+        "iqm": None,
+        "ci95": None,
+        "per_seed": [None, None],
+        "failed": 2,
+    }
