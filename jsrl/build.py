@@ -75,7 +75,7 @@ def build_dataset(
     elif config.kind == "minari":
         dataset = load_minari(config.path, spec.layout)
     elif config.path.endswith((".hdf5", ".h5")) or Path(config.path).exists():
-        dataset = load_hdf5(config.path)
+        dataset = load_hdf5(config.path, clip_actions=config.clip_actions)
     else:
         dataset = load_d4rl(config.path, backend=config.backend)
     dataset.validate(spec)

@@ -98,6 +98,9 @@ class Collector:
         self._observations = step.observations
         return self._rows.reshape(*self._shape, -1), episodes
 
+    def close(self) -> None:
+        self._environments.close()
+
     def state_dict(self) -> dict[str, Any]:
         """Clocks, and the actions of every unfinished episode, from which it can be replayed."""
         longest = int(self._clock.max(initial=0))

@@ -39,6 +39,8 @@ class DatasetConfig:
     seed: int = 0
     # d4rl: ``hdf5`` reads the file; ``d4rl`` asks the original package, if it can be imported.
     backend: str = "hdf5"
+    # d4rl: clip actions that lie outside of [-1, 1] instead of refusing the file.
+    clip_actions: bool = False
     # waypoint: transitions to collect, and the controller that collects them.
     collected: int = 3000
     noise: float = 0.5

@@ -4,6 +4,7 @@ Start states are keyed by (evaluation, episode), so that the policies are compar
 ones, and nothing of the training's clocks or draws moves.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +13,8 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from jsrl.envs.make import Environments
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec, Guide, Policy
+from jsrl.seeding import Key, Streams
+from jsrl.types import Curriculum, EnvSpec, Guide, Policy
 
 
 @dataclass(frozen=True)
@@ -52,12 +53,20 @@ class Evaluator:
         self._device = device
         self._num_envs = environments.count // len(streams)
 
+    @property
+    def time_limit(self) -> int:
+        """H, the longest that an episode can be."""
+        return self._spec.max_episode_steps
+
+    def close(self) -> None:
+        self._environments.close()
+
     def evaluate(
         self,
         exploration: Policy | None,
         guide: Guide | None,
         guide_steps: Int[NDArray[np.int64], "S N"],
-        key: int,
+        key: Key,
     ) -> Evaluation:
         """N episodes of each seed; the exploration-policy acts by its mode.
 
@@ -70,6 +79,52 @@ class Evaluator:
         return _Run(self, exploration, guide, guide_steps, key).finish()
 
 
+def guide_steps_of_episodes(
+    curricula: Sequence[Curriculum], streams: Streams, episodes: int, key: Key
+) -> Int[NDArray[np.int64], "S N"]:
+    """h of each evaluation episode, drawn by (evaluation, episode) where a curriculum draws it."""
+    return np.array(
+        [
+            [
+                curriculum.guide_steps(streams.select(i).child("evaluation", key, episode))
+                for episode in range(episodes)
+            ]
+            for i, curriculum in enumerate(curricula)
+        ],
+        dtype=np.int64,
+    )
+
+
+def evaluate_modes(
+    evaluator: Evaluator,
+    modes: Sequence[str],
+    exploration: Policy,
+    guide: Guide | None,
+    combined_steps: Int[NDArray[np.int64], "S N"],
+    key: Key,
+) -> dict[str, Evaluation]:
+    """Evaluate ``guide`` alone, ``combined`` at h, ``exploration`` alone: those in ``modes``.
+
+    All start from the same states. Without a guide, ``guide`` is left out, and ``combined`` is
+    ``exploration``; so it is where h is 0 in every episode.
+    """
+    results: dict[str, Evaluation] = {}
+    alone = np.zeros_like(combined_steps)
+    guide_never_acts = guide is None or not combined_steps.any()
+    if "exploration" in modes or ("combined" in modes and guide_never_acts):
+        results["exploration"] = evaluator.evaluate(exploration, None, alone, key)
+    if "combined" in modes:
+        results["combined"] = (
+            results["exploration"]
+            if guide_never_acts
+            else evaluator.evaluate(exploration, guide, combined_steps, key)
+        )
+    if "guide" in modes and guide is not None:
+        throughout = np.full_like(combined_steps, evaluator.time_limit)
+        results["guide"] = evaluator.evaluate(None, guide, throughout, key)
+    return {mode: results[mode] for mode in modes if mode in results}
+
+
 class _Run:
     """One evaluation: a queue of episodes for each seed, from which its free environments draw."""
 
@@ -79,7 +134,7 @@ class _Run:
         exploration: Policy | None,
         guide: Guide | None,
         guide_steps: Int[NDArray[np.int64], "S N"],
-        key: int,
+        key: Key,
     ) -> None:
         self._environments = evaluator._environments
         self._device = evaluator._device

@@ -57,7 +57,8 @@ def plain_module(policy: GaussianPolicy, index: int) -> nn.Sequential:
     """
     alone = policy.select(index).cpu()
     layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["normalise"] = Normalise(alone.observation_mean, alone.observation_std)
+    if policy.normalise_observations:
+        layers["normalise"] = Normalise(alone.observation_mean, alone.observation_std)
     with torch.no_grad():
         # The output layer was registered last, so that this is the order of the forward.
         for name, layer in alone.mlp.named_children():

@@ -18,11 +18,22 @@ from jsrl.types import Batch, TransitionData, TransitionLayout
 OFFLINE_STAGE = -1
 
 
-def pack(data: TransitionData, layout: TransitionLayout) -> Float[np.ndarray, "N width"]:
-    """Offline transitions as rows. Nobody's guide acted in them: stage -1, ``by_guide`` 0."""
+def pack(
+    data: TransitionData, layout: TransitionLayout, action_clip: float | None = None
+) -> Float[np.ndarray, "N width"]:
+    """Offline transitions as rows. Nobody's guide acted in them: stage -1, ``by_guide`` 0.
+
+    Args:
+        data: N transitions.
+        layout: of the rows.
+        action_clip: clip actions to ± this, as some IQL presets do with offline data.
+    """
     rows = np.zeros((len(data), layout.width), dtype=np.float32)
     rows[:, : layout.observation_size] = data.observations
-    rows[:, layout.action] = data.actions
+    actions = data.actions
+    if action_clip is not None:
+        actions = actions.clip(-action_clip, action_clip)
+    rows[:, layout.action] = actions
     rows[:, layout.next_observation] = data.next_observations
     rows[:, layout.reward] = data.rewards
     rows[:, layout.terminated] = data.terminals
@@ -79,6 +90,12 @@ class OnlineBuffer:
         """The transitions at ``indices``, each counted from 0 within its own seed's storage."""
         flat = (indices + self._offsets).reshape(-1)
         return self._rows.flatten(0, 1).index_select(0, flat).unflatten(0, indices.shape)
+
+    def latest(self, count: int) -> Float[Tensor, "S N width"]:
+        """The last ``count`` transitions of each seed, or fewer, the oldest first, on the CPU."""
+        count = min(count, len(self))
+        end = torch.arange(self.added - count, self.added) % self.capacity
+        return self._rows[:, end.to(self._rows.device)].cpu()
 
     def state_dict(self) -> dict[str, Any]:
         return {"added": self.added, "rows": self._rows[:, : len(self)].cpu().clone()}

@@ -23,34 +23,50 @@ class RunDirectory:
 
     Args:
         path: the folder; made if need be.
-        config: the resolved configuration, nested plain values.
         keep: number of checkpoints to keep.
 
     Raises:
-        UserError: if the folder cannot be written, another process is running in it, or it holds
-            a run of another configuration.
+        UserError: if the folder cannot be written, or another process is running in it.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], keep: int) -> None:
+    def __init__(self, path: Path, keep: int) -> None:
         self.path = path
         self.metrics = path / "metrics.jsonl"
         self.tensorboard = path / "tensorboard"
         self.summary = path / "summary.json"
         self.figure = path / "learning_curve.png"
         self.dataset = path / "dataset.hdf5"
+        self.checkpoints = Checkpoints(path / "checkpoints", keep)
         self._lock = self._make_and_lock()
-        try:
-            self._check_configuration(config)
-            self.checkpoints = Checkpoints(path / "checkpoints", keep)
-        except UserError:
-            self._lock.close()
-            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._lock.close()
+
+    def resume(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The state from which to go on, or None in a folder where no checkpoint was saved yet.
+
+        Args:
+            config: the resolved configuration, nested plain values.
+
+        Raises:
+            UserError: if the folder holds a run of another configuration, or no checkpoint of
+                those it has can be read.
+        """
+        state, refused = self.checkpoints.load_newest()
+        for message in refused:
+            print(f"{message}; the one before it is used")
+        if state is not None:
+            self._refuse_changes(config)
+        return state
+
+    def begin(self, config: Mapping[str, Any]) -> None:
+        """Write ``config.yaml``: from here on the folder belongs to this configuration."""
+        write_atomically(
+            self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode()
+        )
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, which says that the run is finished."""
@@ -82,17 +98,17 @@ class RunDirectory:
             ) from error
         return lock
 
-    def _check_configuration(self, config: Mapping[str, Any]) -> None:
+    def _refuse_changes(self, config: Mapping[str, Any]) -> None:
         file = self.path / "config.yaml"
-        if file.exists():
-            changed = differences(yaml.safe_load(file.read_text()) or {}, config)
-            if changed:
-                raise UserError(
-                    f"run_dir={str(self.path)!r} holds a run of another configuration: "
-                    f"{'; '.join(changed)}; use the same configuration to resume it (only "
-                    f"{MAY_GROW} may grow), or another run_dir"
-                )
-        write_atomically(file, yaml.safe_dump(dict(config), sort_keys=False).encode())
+        if not file.exists():
+            raise UserError(f"{file} is missing, so its checkpoints cannot be resumed; restore it")
+        changed = differences(yaml.safe_load(file.read_text()) or {}, config)
+        if changed:
+            raise UserError(
+                f"run_dir={str(self.path)!r} holds a run of another configuration: "
+                f"{'; '.join(changed)}; use the same configuration to resume it (only "
+                f"{MAY_GROW} may grow), or another run_dir"
+            )
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

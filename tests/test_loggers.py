@@ -210,7 +210,8 @@ def test_pre_training_stands_before_step_0_in_tensorboard(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("resume_from", "kept"), [((20, "online"), [-50, 10]), ((50, "offline"), [])]
+    ("resume_from", "kept"),
+    [((20, "online"), [-50, 10, 20]), ((50, "offline"), [-50]), ((40, "offline"), [])],
 )
 def test_tensorboard_hides_what_a_resumed_run_writes_again(tmp_path, resume_from, kept):
     first = TensorBoardLogger(tmp_path, [0], offline_updates=100)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from jsrl.learners.common import SeedOptimiser, dropout_masks
+from jsrl.learners.common import SeedOptimiser, copy_seeds, dropout_masks
 from jsrl.losses import weighted_log_likelihood_loss
 from jsrl.networks import INITIALISATIONS, GaussianPolicy
 from jsrl.seeding import Streams
@@ -100,6 +100,13 @@ class BC:
         self.actor.load_state_dict(state["actor"])
         self.optimiser.load_state_dict(state["optimiser"])
 
-    def start_from(self, state: dict[str, Any], *, only_actor: bool) -> None:
-        """Copy the policy of another BC's state; the optimiser stays fresh."""
-        self.actor.load_state_dict(state["actor"])
+    @property
+    def alive(self) -> Bool[Tensor, " S"]:
+        """False for seeds that were frozen because their loss was not finite."""
+        return self.optimiser.alive
+
+    def start_from(
+        self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool
+    ) -> None:
+        """Copy the policy of another BC's state, seed by seed; the optimiser stays fresh."""
+        copy_seeds(self.actor, state["actor"], rows)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jsrl.errors import UserError
 from jsrl.seeding import Streams
 from jsrl.types import Draws, Metrics
 
@@ -36,7 +37,7 @@ class SeedOptimiser:
             fused=True,
         )
         self._parameters = [p for parameters in groups.values() for p in parameters]
-        self._schedules = {name: (0, 0) for name in groups}
+        self._schedules = dict.fromkeys(groups, (0, 0))
         self.alive: Bool[Tensor, " S"] = torch.ones(
             num_seeds, dtype=torch.bool, device=self._parameters[0].device
         )
@@ -96,7 +97,7 @@ class SeedOptimiser:
 def dropout_masks(
     streams: Streams, hidden: Sequence[int], batch_size: int, rate: float, device: torch.device
 ) -> Draws:
-    """A mask ``[S, B, width]`` for each hidden layer: 0 with probability ``rate``, else 1/(1-rate)."""
+    """A mask ``[S, B, width]`` a hidden layer: 0 with probability ``rate``, else 1/(1 - rate)."""
     if rate == 0:
         return {}
     return {
@@ -115,3 +116,27 @@ def advantage_statistics(advantage: Float[Tensor, "S B"], weights: Float[Tensor,
         "weight/mean": weights.mean(-1),
         "weight/max": weights.amax(-1),
     }
+
+
+def copy_seeds(
+    module: nn.Module, state: dict[str, Tensor], rows: Sequence[int], prefix: str = ""
+) -> None:
+    """Load the parameters of chosen seeds, and whole buffers, from another module's state.
+
+    Raises:
+        UserError: if the other module has other networks.
+    """
+    parameters = dict(module.named_parameters())
+    chosen = {}
+    for name, own in module.state_dict().items():
+        value = state.get(prefix + name)
+        if value is not None and name in parameters:
+            value = value[list(rows)]
+        if value is None or value.shape != own.shape:
+            raise UserError(
+                f"start=warm: the guide's networks have {name} of shape "
+                f"{None if value is None else tuple(value.shape)}, the learner's is "
+                f"{tuple(own.shape)}; use the guide's learner.hidden and activation, or start=cold"
+            )
+        chosen[name] = value
+    module.load_state_dict(chosen)

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jsrl.learners.common import SeedOptimiser, advantage_statistics, dropout_masks
+from jsrl.learners.common import (
+    SeedOptimiser,
+    advantage_statistics,
+    copy_seeds,
+    dropout_masks,
+)
 from jsrl.losses import (
     advantage_weights,
     bootstrapped_target,
@@ -248,19 +253,25 @@ class IQL:
         self.optimiser.load_state_dict(state["optimiser"])
         self._trains_actor = state["trains_actor"]
 
-    def start_from(self, state: dict[str, Any], *, only_actor: bool) -> None:
+    @property
+    def alive(self) -> Bool[Tensor, " S"]:
+        """False for seeds that were frozen because their loss was not finite."""
+        return self.optimiser.alive
+
+    def start_from(
+        self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool
+    ) -> None:
         """Copy the networks of another IQL's state, or its actor alone; the optimiser stays fresh.
 
         Args:
-            state: from ``state_dict`` of a learner of the same sizes and seeds.
+            state: from ``state_dict`` of a learner of the same sizes.
+            rows: for each seed of this learner, its place among those of ``state``.
             only_actor: leave critic, target critic and value as they are (naive initialisation).
         """
-        networks = state["networks"]
         if only_actor:
-            own = self.networks.state_dict()
-            actor = {f"actor.{name}" for name in self.networks.actor.state_dict()}
-            networks = {k: networks[k] if k in actor else own[k] for k in own}
-        self.networks.load_state_dict(networks)
+            copy_seeds(self.networks.actor, state["networks"], rows, prefix="actor.")
+        else:
+            copy_seeds(self.networks, state["networks"], rows)
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Observations, observations with actions, next observations, as the networks see them."""

@@ -1,5 +1,6 @@
 """What the files of a run directory are made of: metric records, flat settings, whole files."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -80,7 +81,8 @@ def write_whole(path: Path, data: bytes) -> None:
         beside.write_bytes(data)
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the folder itself may be what is missing
+            beside.unlink()
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); free space or choose another directory"
         ) from error

@@ -2,8 +2,8 @@
 
 TensorBoard has one step axis. Environment steps run from 0 upwards on it and the updates of
 offline pre-training stand before them, from ``-offline_updates`` to 0. So each curve is in order:
-TensorBoard hides points of a tag whose steps start again, and what a resumed run purges from a
-step onwards never includes the pre-training.
+TensorBoard hides points of a tag whose steps start again, and what a resumed run purges after a
+step never includes the pre-training.
 """
 
 from collections.abc import Mapping, Sequence
@@ -70,8 +70,8 @@ class TensorBoardLogger:
         directory: the run directory's ``tensorboard/``; no other folder is made.
         seeds: the seeds ``[S]``, in the order of the values to come.
         offline_updates: how many updates of pre-training stand before step 0.
-        resume_from: step and phase of the checkpoint that a resumed run goes on from: events
-            from there on are hidden, as they will be written again. None in a new run.
+        resume_from: step and phase of the checkpoint that a resumed run goes on from: events of
+            later steps are hidden, as they will be written again. None in a new run.
 
     Raises:
         UserError: if the files cannot be written.
@@ -87,7 +87,7 @@ class TensorBoardLogger:
         self.directory = directory
         self.seeds = tuple(seeds)
         self._offline_updates = offline_updates
-        purge_step = None if resume_from is None else self._axis(*resume_from)
+        purge_step = None if resume_from is None else self._axis(*resume_from) + 1
         self._start = -offline_updates if purge_step is None else purge_step
         self._session_end: Any = None
         try:

@@ -74,7 +74,7 @@ def _sections(
         "![Success of the exploration-policy over environment steps](learning_curves.png)",
     ]
     if unfinished:
-        lines = [f"- `{run.directory}`: {run.describe()}" for run in unfinished]
+        lines = [f"- {run.describe()}" for run in unfinished]
         sections += ["## Not finished, not counted", "\n".join(lines)]
     differing = [e for e in experiments if e.differences]
     if differing:

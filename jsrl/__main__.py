@@ -1,0 +1,5 @@
+"""``python -m jsrl``."""
+
+from jsrl.cli import main
+
+main()

@@ -1,0 +1,281 @@
+"""The command ``jsrl``: each subcommand is a Hydra job."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsrl.errors import UserError
+
+COMMANDS = {
+    "train": "run an experiment, or resume it: jsrl train experiment=pointmaze_jsrl",
+    "evaluate": "evaluate the policies of a run: jsrl evaluate run=DIR",
+    "dataset": "collect offline data: jsrl dataset pointmaze path=FILE.hdf5",
+    "export": "write a run's exploration-policy as TorchScript and ONNX: jsrl export run=DIR",
+    "report": "pool seeds over runs into tables and figures: jsrl report DIR…",
+    "benchmark": "measure speed on this machine: jsrl benchmark",
+}
+
+EXIT_USER_ERROR = 2
+EXIT_SIGNAL = 128
+
+
+def main() -> None:
+    """Entry point. Exit status 0; 2 after a mistake that the user can mend; 128 + n on signal n."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        _print_usage()
+        return
+    command = arguments[0]
+    if command == "--version":
+        from jsrl import __version__
+
+        print(f"jsrl {__version__}")
+        return
+    if command not in COMMANDS:
+        near = difflib.get_close_matches(command, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        _fail(f"jsrl has no command {command!r}{hint} Commands: {', '.join(COMMANDS)}")
+    _run_job(command, _overrides(command, arguments[1:]))
+
+
+def config_directory() -> Path:
+    """Where the YAML files are: inside of the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    installed = package / "configs"
+    return installed if installed.exists() else package.parent / "configs"
+
+
+def _overrides(command: str, arguments: Sequence[str]) -> list[str]:
+    """Turn what may be given without a key into Hydra's overrides."""
+    plain = [a for a in arguments if "=" not in a and not a.startswith(("-", "~"))]
+    rest = [a for a in arguments if a not in plain]
+    # The values of Hydra's own options follow them without a key.
+    if any(a.startswith("-") for a in rest):
+        options_with_value = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i"}
+        taken = [b for a, b in zip(arguments, arguments[1:], strict=False) if a in options_with_value]
+        plain = [a for a in plain if a not in taken]
+        rest = [a for a in arguments if a not in plain]
+    if not plain:
+        return rest
+    if command == "report":
+        return [*rest, f"runs=[{','.join(_quoted(path) for path in plain)}]"]
+    if command == "dataset" and len(plain) == 1:
+        return [*rest, f"family={_quoted(plain[0])}"]
+    return _fail(
+        f"jsrl {command}: {plain[0]!r} is no key=value; write it as key=value "
+        f"({COMMANDS[command]})"
+    )
+
+
+def _quoted(value: str) -> str:
+    """A value that Hydra's grammar takes as one string, whatever is in it."""
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def _run_job(command: str, overrides: list[str]) -> None:
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from jsrl.config import register
+    from jsrl.config_errors import explain
+    from jsrl.interrupts import Interrupted
+
+    register()
+    sys.argv = [f"jsrl {command}", *overrides]
+    # Hydra would print a traceback of its own; with this it raises, and the message is ours.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    name = "config" if command == "train" else command
+    job = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)
+    try:
+        job(JOBS[command])()
+    except UserError as error:
+        _fail(str(error))
+    except Interrupted as error:
+        _leave(error)
+    except (HydraException, OmegaConfBaseException) as error:
+        _fail(explain(error, name))
+
+
+def _guarded(work: Callable[[Any], None]) -> Callable[[Any], None]:
+    """A job whose mistakes end the process with one line.
+
+    In a multirun the exception goes on to the launcher instead, which may run in another process.
+    """
+
+    def job(config: Any) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
+
+        from jsrl.config_errors import explain
+        from jsrl.interrupts import Interrupted
+
+        alone = HydraConfig.get().mode is not RunMode.MULTIRUN
+        try:
+            work(config)
+        except OmegaConfBaseException as error:
+            message = explain(error, "config")
+            if alone:
+                _fail(message)
+            raise UserError(message) from error
+        except UserError as error:
+            if alone:
+                _fail(str(error))
+            raise
+        except Interrupted as error:
+            if alone:
+                _leave(error)
+            raise
+
+    return job
+
+
+@_guarded
+def train_job(config: Any) -> None:
+    """``jsrl train``."""
+    from omegaconf import OmegaConf
+
+    from jsrl.train import train
+
+    directory = _run_directory(config)
+    OmegaConf.resolve(config)
+    typed: Any = OmegaConf.to_object(config)
+    resolved: Any = OmegaConf.to_container(config)
+    resolved["run_dir"] = str(directory)
+    summary = train(typed, resolved, directory)
+    print(_final_line(summary, directory))
+
+
+@_guarded
+def evaluate_job(config: Any) -> None:
+    """``jsrl evaluate``."""
+    from jsrl.evaluate_run import evaluate_run
+
+    print(
+        evaluate_run(
+            Path(config.run),
+            config.episodes,
+            config.num_envs,
+            config.key,
+            None if config.output is None else Path(config.output),
+        )
+    )
+
+
+@_guarded
+def dataset_job(config: Any) -> None:
+    """``jsrl dataset``."""
+    from omegaconf import OmegaConf
+
+    from jsrl.build import collect_with_waypoints, env_settings
+    from jsrl.datasets import load_hdf5
+    from jsrl.envs.make import describe_env
+    from jsrl.loggers import Progress
+
+    typed: Any = OmegaConf.to_object(config)
+    if typed.family != "pointmaze":
+        raise UserError(f"jsrl dataset has no family {typed.family!r}; it has pointmaze")
+    if typed.transitions < 1:
+        raise UserError(f"transitions={typed.transitions} must be at least 1")
+    progress = Progress(typed.transitions, "collecting")
+    spec = describe_env(env_settings(typed.env))
+    collect_with_waypoints(
+        Path(typed.path),
+        typed.env,
+        spec,
+        typed.transitions,
+        typed.seed,
+        progress.update,
+        noise=typed.noise,
+        proportional_gain=typed.proportional_gain,
+        derivative_gain=typed.derivative_gain,
+    )
+    progress.close()
+    print(load_hdf5(typed.path).summary())
+
+
+@_guarded
+def export_job(config: Any) -> None:
+    """``jsrl export``."""
+    from jsrl.export import export_run
+
+    for line in export_run(
+        Path(config.run), None if config.output is None else Path(config.output)
+    ):
+        print(line)
+
+
+@_guarded
+def report_job(config: Any) -> None:
+    """``jsrl report``."""
+    from jsrl.report import report
+
+    print(report([Path(path) for path in config.runs], Path(config.output)))
+
+
+@_guarded
+def benchmark_job(config: Any) -> None:
+    """``jsrl benchmark``."""
+    from jsrl.benchmark import benchmark
+
+    output = None if config.output is None else Path(config.output)
+    benchmark(config.seconds, config.memory_steps, output, compiled=config.compile)
+
+
+JOBS: dict[str, Callable[[Any], None]] = {
+    "train": train_job,
+    "evaluate": evaluate_job,
+    "dataset": dataset_job,
+    "export": export_job,
+    "report": report_job,
+    "benchmark": benchmark_job,
+}
+
+
+def _run_directory(config: Any) -> Path:
+    """The run's folder: ``run_dir``, or below it the subfolder of a multirun's job."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra_config = HydraConfig.get()
+    if hydra_config.mode is RunMode.MULTIRUN:
+        return Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
+    return Path(config.run_dir)
+
+
+def _final_line(summary: dict[str, Any], directory: Path) -> str:
+    """Success, or where it is undefined the return, of the three policies."""
+    parts = []
+    for mode, measures in summary["evaluation"].items():
+        for measure in ("success", "return"):
+            mean = measures[measure]["mean"]
+            if mean is not None:
+                parts.append(f"{mode} {measure} {mean:.3g}")
+                break
+    return f"finished: {', '.join(parts)}; see {directory}"
+
+
+def _print_usage() -> None:
+    print("jsrl COMMAND [key=value …]: Jump-Start Reinforcement Learning\n")
+    for name, description in COMMANDS.items():
+        print(f"  {name:<10} {description}")
+    print("\njsrl COMMAND --help shows its keys, --cfg job its configuration, --multirun sweeps.")
+
+
+def _leave(error: Exception) -> NoReturn:
+    print(f"stopped by {error}; everything is saved: run the same command again to resume")
+    raise SystemExit(EXIT_SIGNAL + getattr(error, "signal_number", 0))
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"jsrl: error: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(EXIT_USER_ERROR)
+
+
+if __name__ == "__main__":
+    main()

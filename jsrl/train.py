@@ -1,0 +1,399 @@
+"""The composition root: the stages of a run, in order.
+
+Dataset → offline pre-training → guide frozen and measured → critic warm-up (if asked for) →
+Jump-Start RL online → final evaluation. The one feedback of the method, evaluation → next number
+of guide steps, is carried here and nowhere else.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from jsrl.build import build_curriculum
+from jsrl.checks import check
+from jsrl.config import TrainConfig
+from jsrl.curricula import ConstantCurriculum, curriculum_state, restore_curriculum
+from jsrl.evaluate import evaluate_modes, guide_steps_of_episodes, steps_to_success
+from jsrl.figures import learning_curve
+from jsrl.interrupts import Interrupted, StopRequest
+from jsrl.loggers import read_records
+from jsrl.parts import Parts
+from jsrl.records import Recorder
+from jsrl.run_directory import RunDirectory
+from jsrl.seeding import Key
+from jsrl.summary import normalized_scores, summarise_evaluations, versions
+from jsrl.types import Curriculum, Metrics, Phase
+
+GUIDE_MEASUREMENT = "guide"
+"""Key of the evaluation that measures H1; the others are keyed by their environment step."""
+
+FINAL_EVALUATION = "final"
+
+Evaluations = dict[str, dict[str, list[float]]]
+"""For each mode and measure the value of every seed."""
+
+
+@dataclass
+class Clock:
+    """How far a run has come. ``stage`` is ``offline``, ``measure``, ``warmup`` or ``online``."""
+
+    stage: str = "offline"
+    offline_updates: int = 0
+    warmup_steps: int = 0
+    steps: int = 0
+
+
+def train(config: TrainConfig, resolved: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Run an experiment, or resume it, in its folder.
+
+    Args:
+        config: the typed configuration.
+        resolved: the same as nested plain values, as ``config.yaml`` holds them.
+        directory: the run directory.
+
+    Returns:
+        The contents of ``summary.json``.
+
+    Raises:
+        UserError: for anything that the user can mend.
+        Interrupted: after SIGTERM or Ctrl-C, once everything is saved.
+    """
+    check(config)
+    # With more threads than free cores PyTorch's CPU kernels wait for one another.
+    torch.set_num_threads(config.threads)
+    with RunDirectory(directory, config.checkpoint.keep) as folder, StopRequest() as stop:
+        state = folder.resume(resolved)
+        summary = folder.read_summary()
+        if state and summary and state["clock"]["steps"] >= config.online.steps:
+            print(f"{directory} holds this run, finished: nothing to do; see its summary.json")
+            return summary
+        run = Run(config, resolved, folder, stop, state)
+        try:
+            return run.complete()
+        finally:
+            run.close()
+
+
+class Run:
+    """One run: its parts, how far it has come, and the stages that remain."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        resolved: Mapping[str, Any],
+        folder: RunDirectory,
+        stop: StopRequest,
+        state: dict[str, Any] | None,
+    ) -> None:
+        self.config = config
+        self.resolved = resolved
+        self.folder = folder
+        self.stop = stop
+        self.parts = Parts(config, folder.dataset)
+        if self.parts.dataset is not None:
+            print(self.parts.dataset.summary(), flush=True)
+        folder.begin(resolved)
+        self.clock = Clock(**state["clock"]) if state else Clock()
+        self.guide_evaluation: dict[str, list[float]] = {}
+        self.curricula: list[Curriculum] = [ConstantCurriculum() for _ in config.seeds]
+        self.reported_failures: set[int] = set()
+        self.finished = False
+        phase = "offline" if self.clock.stage == "offline" else "online"
+        at = self.clock.offline_updates if phase == "offline" else self.clock.steps
+        self.recorder = Recorder(
+            folder,
+            config.seeds,
+            config.offline.updates,
+            tensorboard=config.logger.tensorboard,
+            progress=config.logger.progress,
+            state=state["recorder"] if state else None,
+            resume_from=(at, phase) if state else None,
+        )
+        if state:
+            self._load(state)
+        else:
+            text = yaml.safe_dump(dict(resolved), sort_keys=False)
+            self.recorder.loggers.configuration(text, resolved)
+
+    def complete(self) -> dict[str, Any]:
+        """Everything that is left to do."""
+        if self.clock.stage == "offline":
+            self._pretrain()
+            self.parts.freeze_guide()
+            self._enter("measure")
+        if self.clock.stage == "measure":
+            self._measure_guide()
+            self.parts.start_exploration()
+            self.parts.learner.start_phase(Phase.CRITIC_WARMUP, 0)
+            self._enter("warmup")
+        if self.clock.stage == "warmup":
+            self._warm_up_critic()
+            self.parts.learner.start_phase(Phase.ONLINE, self.config.online.steps)
+            self._enter("online")
+        self._learn_online()
+        self._save()
+        return self._finish()
+
+    def close(self) -> None:
+        self.recorder.close(finished=self.finished)
+        self.parts.close()
+
+    def _pretrain(self) -> None:
+        """Offline pre-training of the learner that becomes the guide."""
+        learner, total = self.parts.guide_learner, self.config.offline.updates
+        if learner is None or total == 0:
+            return
+        if self.clock.offline_updates == 0:
+            learner.start_phase(Phase.OFFLINE, total)
+        replay, streams = self.parts.offline_replay(), self.parts.offline_streams
+        self.recorder.begin_stage("pre-training the guide", total, self.clock.offline_updates)
+        while self.clock.offline_updates < total:
+            metrics = learner.update(replay.sample(streams), learner.draws(streams))
+            self.clock.offline_updates += 1
+            done = self.clock.offline_updates
+            if done % self.config.logger.interval == 0 or done == total:
+                self._record(done, "offline", metrics)
+            self._save_if_due(done)
+
+    def _measure_guide(self) -> None:
+        """How well the guide does, and how many steps it takes: H1 and the curricula."""
+        config = self.config.curriculum
+        if self.parts.guide is None:
+            return
+        episodes = config.initial_episodes
+        measured = self._evaluate(("guide",), episodes, GUIDE_MEASUREMENT)["guide"]
+        steps, solved = steps_to_success(measured)
+        self.guide_evaluation = self._scores(measured.means())
+        scores = self.guide_evaluation[config.metric]
+        if not all(solved) and config.initial_guide_steps is None:
+            unsolved = [s for s, ok in zip(self.config.seeds, solved, strict=True) if not ok]
+            self.recorder.say(
+                f"the guide of seed {unsolved} solved none of {episodes} episodes: "
+                "H1 is the mean length of all of them"
+            )
+        if config.initial_guide_steps is not None:
+            steps = [config.initial_guide_steps] * len(steps)
+        self.curricula = [
+            build_curriculum(config, h1, score) for h1, score in zip(steps, scores, strict=True)
+        ]
+        self._log_evaluations({"guide": self.guide_evaluation}, 0)
+        self.recorder.say(
+            f"guide alone over {episodes} episodes: "
+            f"{config.metric} {_listed(scores)}; H1 = {_listed(steps)} steps"
+        )
+
+    def _warm_up_critic(self) -> None:
+        """The guide acts to the end of every episode; the actor is left as it is."""
+        total = self.config.online.critic_warmup_steps
+        if total == 0:
+            return
+        throughout = [ConstantCurriculum(self.parts.spec.max_episode_steps)] * len(self.curricula)
+        self.recorder.begin_stage("warming up the critic", total, self.clock.warmup_steps)
+        while self.clock.warmup_steps < total:
+            metrics, episodes, share = self.parts.runner.step(self.parts.guide, throughout)
+            self.recorder.episodes(episodes, share)
+            self.clock.warmup_steps += self.config.env.num_envs
+            done = self.clock.warmup_steps
+            if self._due(done, self.config.logger.interval):
+                self._record(done, "critic_warmup", metrics)
+            self._save_if_due(done)
+
+    def _learn_online(self) -> None:
+        """Jump-Start RL: step, learn, evaluate, and let the curricula move on."""
+        total, runner = self.config.online.steps, self.parts.runner
+        self.recorder.begin_stage("learning online", total, self.clock.steps)
+        if self.clock.steps == 0 and total > 0:
+            self._evaluate_and_log(("combined", "exploration"), 0)
+        metrics: Metrics | None = None
+        while self.clock.steps < total:
+            latest, episodes, share = runner.step(self.parts.guide, self.curricula)
+            metrics = latest or metrics
+            self.recorder.episodes(episodes, share)
+            self.clock.steps += self.config.env.num_envs
+            if self._due(self.clock.steps, self.config.logger.interval):
+                self._record(self.clock.steps, "online", metrics)
+            self._evaluate_if_due()
+            self._save_if_due(self.clock.steps)
+
+    def _evaluate_if_due(self) -> None:
+        step, decide_on = self.clock.steps, self.config.curriculum.decide_on
+        reports = self._due(step, self.config.evaluation.interval)
+        decides = self.config.curriculum.kind not in ("none", "constant", "random") and self._due(
+            step, self.config.curriculum.interval
+        )
+        if not reports and not decides:
+            return
+        modes = ("combined", "exploration") if reports else (decide_on,)
+        evaluations = self._evaluate_and_log(modes, step)
+        if decides:
+            scores = evaluations[decide_on][self.config.curriculum.metric]
+            self.curricula = [
+                curriculum.advance(score, step)
+                for curriculum, score in zip(self.curricula, scores, strict=True)
+            ]
+        if reports:
+            latest = runner_actions(self.parts, self.config.evaluation.interval)
+            self.recorder.loggers.histogram("collect/actions", latest, step)
+
+    def _evaluate_and_log(self, modes: Sequence[str], step: int) -> Evaluations:
+        results = self._evaluate(modes, self.config.evaluation.episodes, step)
+        evaluations = {mode: self._scores(result.means()) for mode, result in results.items()}
+        self._log_evaluations(evaluations, step)
+        return evaluations
+
+    def _evaluate(self, modes: Sequence[str], episodes: int, key: Key) -> dict[str, Any]:
+        steps = guide_steps_of_episodes(self.curricula, self.parts.streams, episodes, key)
+        return evaluate_modes(
+            self.parts.evaluator, modes, self.parts.learner.policy(), self.parts.guide, steps, key
+        )
+
+    def _scores(self, means: dict[str, list[float]]) -> dict[str, list[float]]:
+        """Means with their normalised score; nothing but NaN for seeds that failed."""
+        env = self.config.env
+        scores = means | {
+            "normalized_score": normalized_scores(means, env.score_metric, env.score_range)
+        }
+        failed = self.parts.non_finite()
+        return {
+            name: [float("nan") if bad else v for v, bad in zip(values, failed, strict=True)]
+            for name, values in scores.items()
+        }
+
+    def _log_evaluations(self, evaluations: Evaluations, step: int) -> None:
+        """With the guide steps that the evaluation was made at."""
+        steps = guide_steps_of_episodes(
+            self.curricula, self.parts.streams, self.config.evaluation.episodes, step
+        )
+        values: dict[str, Any] = {
+            f"evaluation/{mode}_{name}": seeds
+            for mode, scores in evaluations.items()
+            for name, seeds in scores.items()
+        }
+        values["curriculum/guide_steps"] = steps.mean(1).tolist()
+        values["curriculum/stage"] = [curriculum.stage for curriculum in self.curricula]
+        self.recorder.loggers.log(step, "online", values)
+        self.recorder.show(
+            step,
+            stage=_listed(values["curriculum/stage"]),
+            h=_listed(values["curriculum/guide_steps"]),
+        )
+
+    def _record(self, step: int, phase: str, metrics: Metrics | None) -> None:
+        seeds, runner = len(self.config.seeds), self.parts.runner
+        updates = (self.clock.offline_updates + runner.updates) * seeds
+        self.recorder.record(step, phase, metrics, updates, runner.steps * seeds)
+        for index, failed in enumerate(self.parts.non_finite()):
+            if failed and index not in self.reported_failures:
+                self.reported_failures.add(index)
+                self.recorder.say(
+                    f"seed {self.config.seeds[index]} is no longer finite at {phase} step {step}: "
+                    "it is frozen and reported as failed; the others go on"
+                )
+
+    def _due(self, done: int, interval: int) -> bool:
+        """Whether a multiple of the interval was reached in the last step of all environments."""
+        return done // interval > (done - self.config.env.num_envs) // interval
+
+    def _enter(self, stage: str) -> None:
+        self.recorder.end_stage()
+        self.clock.stage = stage
+        self._save()
+        self._leave_if_asked()
+
+    def _save_if_due(self, done: int) -> None:
+        stride = 1 if self.clock.stage == "offline" else self.config.env.num_envs
+        interval = self.config.checkpoint.interval
+        if self.stop.signal_number is not None or done // interval > (done - stride) // interval:
+            self._save()
+        self._leave_if_asked()
+
+    def _leave_if_asked(self) -> None:
+        if self.stop.signal_number is not None:
+            raise Interrupted(self.stop.signal_number)
+
+    def _save(self) -> None:
+        began = self.clock.stage == "online" and (
+            self.clock.steps > 0 or self.config.start != "cold"
+        )
+        self.recorder.loggers.flush()
+        self.folder.checkpoints.save(
+            {
+                "clock": asdict(self.clock),
+                "policies": self.parts.policies(exploration_began=began),
+                "guide_evaluation": self.guide_evaluation,
+                "curricula": [curriculum_state(curriculum) for curriculum in self.curricula],
+                "reported_failures": sorted(self.reported_failures),
+                "recorder": self.recorder.state_dict(),
+                **self.parts.state_dict(),
+            }
+        )
+
+    def _load(self, state: dict[str, Any]) -> None:
+        measured = self.clock.stage in ("warmup", "online")
+        strayed = self.parts.load_state_dict(state, guide_frozen=self.clock.stage != "offline")
+        self.guide_evaluation = state["guide_evaluation"]
+        self.reported_failures = set(state["reported_failures"])
+        if measured and self.parts.guide is not None:
+            self.curricula = [
+                restore_curriculum(build_curriculum(self.config.curriculum, 0, 0.0), values)
+                for values in state["curricula"]
+            ]
+        where = self.clock.steps if measured else self.clock.offline_updates
+        self.recorder.say(f"resuming {self.folder.path} in stage {self.clock.stage} at {where}")
+        if strayed:
+            self.recorder.say(
+                f"environments {strayed} did not replay their unfinished episodes (this "
+                "environment is not deterministic): they begin new ones, and this run is not "
+                "identical to an uninterrupted one"
+            )
+
+    def _finish(self) -> dict[str, Any]:
+        """Evaluate the final policy, draw the learning curve, write the summary."""
+        self.recorder.end_stage()
+        config, runner = self.config, self.parts.runner
+        modes = ("guide", "combined", "exploration")
+        results = self._evaluate(modes, config.evaluation.final_episodes, FINAL_EVALUATION)
+        evaluations = {mode: self._scores(result.means()) for mode, result in results.items()}
+        for mode, scores in evaluations.items():
+            values = {f"evaluation/{mode}_{name}": seeds for name, seeds in scores.items()}
+            self.recorder.loggers.log(self.clock.steps, "final", values)
+        self.recorder.loggers.flush()
+        title = config.experiment or "jsrl"
+        learning_curve(self.folder.figure, read_records(self.folder.metrics), title)
+        seeds, seconds = len(config.seeds), self.recorder.stopwatch.total()
+        updates = (self.clock.offline_updates + runner.updates) * seeds
+        summary = {
+            "experiment": config.experiment,
+            "seeds": list(config.seeds),
+            "env_steps": runner.steps * seeds,
+            "updates": updates,
+            "wall_seconds": seconds,
+            "updates_per_second": updates / seconds,
+            "env_steps_per_second": runner.steps * seeds / seconds,
+            "guide_steps": [int(h) for h in runner.collector.guide_steps.max(1)],
+            "failed_seeds": [
+                s for s, bad in zip(config.seeds, self.parts.non_finite(), strict=True) if bad
+            ],
+            "versions": versions(),
+            "evaluation": summarise_evaluations(evaluations, seeds),
+        }
+        self.folder.write_summary(summary)
+        self.finished = True
+        return json.loads(json.dumps(summary))
+
+
+def runner_actions(parts: Parts, count: int) -> np.ndarray:
+    """The actions of the last ``count`` steps of every seed, for a histogram."""
+    rows = parts.runner.buffer.latest(count)
+    actions: np.ndarray = rows[..., parts.layout.action].numpy()
+    return actions
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.4g}" for value in values)
