@@ -117,9 +117,9 @@ class NetworkGuide:
             raise UserError(
                 f"guide.which={which!r}: {path} holds {sorted(content['policies'])}; choose one"
             )
-        _check_sizes(path, content["environment"], view, spec)
         indices = [content["seeds"].index(seed) for seed in wanted]
         policy = _rebuild(path, content["policies"][which], indices)
+        _check_sizes(path, policy, content["environment"], view, spec)
         if device is not None:
             policy = policy.to(device)
         return cls(policy, view, spec, sample=sample, name=str(path))
@@ -206,17 +206,22 @@ def _load(path: Path) -> dict[str, Any]:
     return content
 
 
-def _check_sizes(path: Path, trained: dict[str, Any], view: GuideView, spec: EnvSpec) -> None:
-    """See that what the policies were trained on is what they would be given."""
-    size = view.bind(spec).size
-    if trained["observation_size"] != size:
+def _check_sizes(
+    path: Path, policy: GaussianPolicy, trained: dict[str, Any], view: GuideView, spec: EnvSpec
+) -> None:
+    """See that what the policy was trained on is what it would be given.
+
+    Its own sizes count: a run's guide may have seen less of the environment than the run did.
+    """
+    size, own = view.bind(spec).size, policy.arguments
+    if own["observation_size"] != size:
         raise UserError(
-            f"guide.path={str(path)!r} was trained on {trained['observation_size']} observation "
+            f"guide.path={str(path)!r} was trained on {own['observation_size']} observation "
             f"columns; {spec.id} gives it {size}; select those that it knows by guide.observation"
         )
-    if trained["action_size"] != spec.action_size:
+    if own["action_size"] != spec.action_size:
         raise UserError(
-            f"guide.path={str(path)!r} has {trained['action_size']} actions; {spec.id} takes "
+            f"guide.path={str(path)!r} has {own['action_size']} actions; {spec.id} takes "
             f"{spec.action_size}"
         )
     layout = [tuple(part) for part in trained["layout"]]

@@ -19,18 +19,24 @@ SPEC = EnvSpec(
 )
 
 
-def random_policy(seeds: list[int], observation_size: int = 5) -> GaussianPolicy:
+def random_policy(
+    seeds: list[int], observation_size: int = 5, action_size: int = 2
+) -> GaussianPolicy:
     """Randomly initialised policies: seed i's weights depend on seed i alone."""
-    policy = GaussianPolicy(len(seeds), observation_size, 2, hidden=(16, 16))
+    policy = GaussianPolicy(len(seeds), observation_size, action_size, hidden=(16, 16))
     policy.mlp.initialise(INITIALISATIONS["pytorch"], Streams(seeds), "actor")
     return policy
 
 
 def write_checkpoint(
-    path: Path, seeds: list[int], observation_size: int = 5, **changes: object
+    path: Path,
+    seeds: list[int],
+    observation_size: int = 5,
+    action_size: int = 2,
+    **changes: object,
 ) -> GaussianPolicy:
     """Write a checkpoint of random policies; returns them."""
-    policy = random_policy(seeds, observation_size)
+    policy = random_policy(seeds, observation_size, action_size)
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": "jsrl-checkpoint",
@@ -40,7 +46,7 @@ def write_checkpoint(
         },
         "environment": {
             "observation_size": observation_size,
-            "action_size": 2,
+            "action_size": action_size,
             "layout": [list(part) for part in SPEC.layout],
         },
     }

@@ -205,10 +205,22 @@ def test_other_sizes_are_refused(tmp_path):
     write_checkpoint(tmp_path / "small.pt", [0], observation_size=4)
     with pytest.raises(UserError, match=r"4 observation columns.*5.*guide\.observation"):
         load(tmp_path / "small.pt", [0])
-    environment = {"observation_size": 5, "action_size": 3, "layout": [["observation", 0, 5]]}
-    write_checkpoint(tmp_path / "actions.pt", [0], environment=environment)
+    write_checkpoint(tmp_path / "actions.pt", [0], action_size=3)
     with pytest.raises(UserError, match="3 actions"):
         load(tmp_path / "actions.pt", [0])
-    write_checkpoint(tmp_path / "parts.pt", [0], environment={**environment, "action_size": 2})
+    environment = {"observation_size": 5, "action_size": 2, "layout": [["observation", 0, 5]]}
+    write_checkpoint(tmp_path / "parts.pt", [0], environment=environment)
     with pytest.raises(UserError, match=r"parts.*guide\.observation"):
         load(tmp_path / "parts.pt", [0])
+
+
+def test_a_runs_guide_that_saw_less_than_the_run_is_measured_by_its_own_size(tmp_path):
+    policy = random_policy([0], observation_size=3)
+    stored = {"description": policy.describe(), "state": policy.state_dict()}
+    write_checkpoint(tmp_path / "c.pt", [0], policies={"guide": stored})
+    with pytest.raises(UserError, match=r"3 observation columns.*5.*guide\.observation"):
+        load(tmp_path / "c.pt", [0], which="guide")
+    view, obs = GuideView(observation=("observation",)), observations(1, 2)
+    guide = load(tmp_path / "c.pt", [0], which="guide", view=view)
+    actions = guide.act(obs, None, torch.ones(1, 2).bool())
+    assert torch.equal(actions, policy.act(obs[..., 2:], None))
