@@ -1,3 +1,22 @@
-"""Jump-Start Reinforcement Learning."""
+"""Jump-Start Reinforcement Learning.
+
+A fixed guide-policy acts for the first steps of each episode, a learning exploration-policy
+finishes it, and the guide's share shrinks as the learner improves.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jsrl.runs import load_policy
 
 __version__ = "0.1.0"
+__all__ = ["__version__", "load_policy"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported when asked for, so that `import jsrl` stays quick.
+    if name == "load_policy":
+        from jsrl.runs import load_policy
+
+        return load_policy
+    raise AttributeError(f"module 'jsrl' has no attribute {name!r}")

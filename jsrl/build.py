@@ -1,6 +1,6 @@
 """From the configuration to the parts of a run: with ``train.py``, the composition root."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ def build_dataset(
     if config.kind == "waypoint":
         if not collected.exists():
             collect_with_waypoints(
-                collected, env, spec, config.collected, config.seed, **_controller(config)
+                collected, env, spec, config.collected, config.seed, _controller(config)
             )
         dataset = load_hdf5(collected)
     elif config.path is None:
@@ -90,8 +90,8 @@ def collect_with_waypoints(
     spec: EnvSpec,
     transitions: int,
     seed: int,
+    controller: Mapping[str, float],
     report: Callable[[int], None] = lambda done: None,
-    **controller: float,
 ) -> None:
     """Write ``transitions`` transitions of the noisy waypoint controller to ``path``."""
     settings = env_settings(env)
@@ -104,7 +104,7 @@ def collect_with_waypoints(
     finally:
         environments.close()
     attributes: dict[str, bool | int | float | str] = {"env_id": env.id, "seed": seed}
-    save_hdf5(path, data, {}, attributes | controller)
+    save_hdf5(path, data, {}, attributes | dict(controller))
 
 
 def build_learner(
@@ -274,6 +274,7 @@ def _observation_statistics(
 
 
 def _controller(config: DatasetConfig | GuideConfig) -> dict[str, float]:
+    """The settings of the waypoint controller."""
     return {
         "noise": config.noise,
         "proportional_gain": config.proportional_gain,

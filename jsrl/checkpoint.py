@@ -72,7 +72,7 @@ class Checkpoints:
         Raises:
             UserError: if there are checkpoints, but none can be read.
         """
-        refused = []
+        refused: list[str] = []
         paths = checkpoint_paths(self._folder)
         for path in reversed(paths):
             try:

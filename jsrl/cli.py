@@ -54,8 +54,19 @@ def _overrides(command: str, arguments: Sequence[str]) -> list[str]:
     rest = [a for a in arguments if a not in plain]
     # The values of Hydra's own options follow them without a key.
     if any(a.startswith("-") for a in rest):
-        options_with_value = {"--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i"}
-        taken = [b for a, b in zip(arguments, arguments[1:], strict=False) if a in options_with_value]
+        options_with_value = {
+            "--cfg",
+            "-c",
+            "--package",
+            "-p",
+            "--config-dir",
+            "-cd",
+            "--info",
+            "-i",
+        }
+        taken = [
+            b for a, b in zip(arguments, arguments[1:], strict=False) if a in options_with_value
+        ]
         plain = [a for a in plain if a not in taken]
         rest = [a for a in arguments if a not in plain]
     if not plain:
@@ -65,8 +76,7 @@ def _overrides(command: str, arguments: Sequence[str]) -> list[str]:
     if command == "dataset" and len(plain) == 1:
         return [*rest, f"family={_quoted(plain[0])}"]
     return _fail(
-        f"jsrl {command}: {plain[0]!r} is no key=value; write it as key=value "
-        f"({COMMANDS[command]})"
+        f"jsrl {command}: {plain[0]!r} is no key=value; write it as key=value ({COMMANDS[command]})"
     )
 
 
@@ -154,7 +164,7 @@ def train_job(config: Any) -> None:
 @_guarded
 def evaluate_job(config: Any) -> None:
     """``jsrl evaluate``."""
-    from jsrl.evaluate_run import evaluate_run
+    from jsrl.runs import evaluate_run
 
     print(
         evaluate_run(
@@ -190,10 +200,12 @@ def dataset_job(config: Any) -> None:
         spec,
         typed.transitions,
         typed.seed,
+        {
+            "noise": typed.noise,
+            "proportional_gain": typed.proportional_gain,
+            "derivative_gain": typed.derivative_gain,
+        },
         progress.update,
-        noise=typed.noise,
-        proportional_gain=typed.proportional_gain,
-        derivative_gain=typed.derivative_gain,
     )
     progress.close()
     print(load_hdf5(typed.path).summary())
@@ -202,7 +214,7 @@ def dataset_job(config: Any) -> None:
 @_guarded
 def export_job(config: Any) -> None:
     """``jsrl export``."""
-    from jsrl.export import export_run
+    from jsrl.runs import export_run
 
     for line in export_run(
         Path(config.run), None if config.output is None else Path(config.output)

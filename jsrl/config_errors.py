@@ -1,13 +1,10 @@
 """Hydra's and OmegaConf's complaints in one line, with the nearest right name."""
 
 import difflib
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,

@@ -67,8 +67,13 @@ class Parts:
     def freeze_guide(self) -> None:
         """The pre-trained learner's policy becomes the guide, as it is now."""
         if self.guide_learner is not None:
+            policy = self.guide_learner.policy()
+            if isinstance(policy, GaussianPolicy):
+                # The guide of a seed that failed stands still; the other seeds' guides act.
+                for parameter in policy.parameters():
+                    torch.nan_to_num_(parameter.data, 0.0, 0.0, 0.0)
             self.guide = NetworkGuide.from_policy(
-                self.guide_learner.policy(),
+                policy,
                 guide_view(self.config.guide),
                 self.spec,
                 sample=self.config.guide.sample,
@@ -128,7 +133,9 @@ class Parts:
             },
             "dataset": None if self.dataset is None else self.dataset.fingerprint,
             "guide": None if self.guide is None else self.guide.fingerprint,
-            "guide_learner": None if self.guide_learner is None else self.guide_learner.state_dict(),
+            "guide_learner": None
+            if self.guide_learner is None
+            else self.guide_learner.state_dict(),
             "learner": self.learner.state_dict(),
             "offline_streams": self.offline_streams.state_dict(),
             "runner": self.runner.state_dict(),

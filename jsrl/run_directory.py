@@ -117,7 +117,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     changed = []
     for key in [*before, *(k for k in after if k not in before)]:
         was, now = before.get(key), after.get(key)
-        if was == now or key in NOT_COMPARED or (key == MAY_GROW and now > was):
+        if was == now or key in NOT_COMPARED or (key == MAY_GROW and (now or 0) > (was or 0)):
             continue
         changed.append(f"{key} was {was}, is {now}")
     return changed

@@ -67,7 +67,7 @@ class Streams:
     def normal(
         self, name: str, shape: Sequence[int], where: Sequence[bool] | None = None
     ) -> Tensor:
-        """Standard normal draws, float32 ``[S, *shape]``; 0, and no draw, for seeds not in ``where``."""
+        """Standard normal draws, float32 ``[S, *shape]``; 0 without a draw outside ``where``."""
         out = torch.zeros(len(self), *shape)
         for i in range(len(self)):
             if where is None or where[i]:

@@ -21,6 +21,9 @@ class Tracker:
 
     def __init__(self, num_seeds: int) -> None:
         self._num_seeds = num_seeds
+        self._episodes: list[list[list[float]]] = []
+        self._guide_share: NDArray[np.float64] = np.zeros(num_seeds)
+        self._steps = 0
         self._clear()
 
     def add(
@@ -62,8 +65,8 @@ class Tracker:
         self._steps = state["steps"]
 
     def _clear(self) -> None:
-        self._episodes: list[list[list[float]]] = [[] for _ in range(self._num_seeds)]
-        self._guide_share: NDArray[np.float64] = np.zeros(self._num_seeds)
+        self._episodes = [[] for _ in range(self._num_seeds)]
+        self._guide_share = np.zeros(self._num_seeds)
         self._steps = 0
 
 

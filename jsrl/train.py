@@ -5,7 +5,6 @@ Jump-Start RL online → final evaluation. The one feedback of the method, evalu
 of guide steps, is carried here and nowhere else.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -385,7 +384,7 @@ class Run:
         }
         self.folder.write_summary(summary)
         self.finished = True
-        return json.loads(json.dumps(summary))
+        return summary
 
 
 def runner_actions(parts: Parts, count: int) -> np.ndarray:

@@ -99,7 +99,8 @@ def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
         raise UserError(_unregistered(settings.id, error)) from error
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(
-            f"env.id={settings.id!r} cannot be built with env.kwargs={dict(settings.kwargs)}: {error}"
+            f"env.id={settings.id!r} cannot be built with env.kwargs={dict(settings.kwargs)}: "
+            f"{error}"
         ) from error
     _require_supported(env, settings)
     if isinstance(env.observation_space, spaces.Dict) or len(env.observation_space.shape or ()) > 1:
@@ -171,7 +172,10 @@ class Environments:
         Returns:
             The observations of all N environments.
         """
-        observations, _ = self._envs.reset(seed=list(seeds), options={"reset_mask": mask})
+        observations, _ = self._envs.reset(
+            seed=seeds,  # type: ignore[arg-type]  # lists are taken, the base class does not say so
+            options={"reset_mask": mask},
+        )
         return self._flat(observations)
 
     def step(self, actions: Float[NDArray[np.float32], "N A"]) -> Step:
