@@ -1,4 +1,8 @@
-"""Activation functions by name, as named modules, so that hooks and export find them."""
+"""Activation functions by name, as named modules, so that hooks and export find them.
+
+Bitwise independence of seeds asks of ``silu`` and ``softplus`` that hidden widths be multiples of
+16: PyTorch rounds what does not fill a vector register differently.
+"""
 
 from torch import nn
 

@@ -3,10 +3,8 @@
 A checkpoint is read with ``weights_only=True``: it holds tensors and plain values and runs no code.
 """
 
-import contextlib
 import hashlib
 import io
-import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -15,31 +13,10 @@ from typing import Any
 import torch
 
 from jsrl.errors import UserError
+from jsrl.files import write_whole
 
 FORMAT = "jsrl-checkpoint"
 VERSION = 1
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write beside, flush to disk, rename: readers see the old file or the new one.
-
-    Raises:
-        UserError: if the disk is full or the folder cannot be written. What was there stays.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise UserError(
-            f"cannot write {path}: {error.strerror}; what was there is kept: make room or choose "
-            "another run_dir, then run the same command again to go on"
-        ) from error
 
 
 class Checkpoints:
@@ -61,7 +38,7 @@ class Checkpoints:
         path = self._folder / f"{number:06d}.pt"
         buffer = io.BytesIO()
         torch.save({"format": FORMAT, "version": VERSION, **state}, buffer)
-        write_atomically(path, buffer.getvalue())
+        write_whole(path, buffer.getvalue())
         for old in [*paths, path][: -self._keep]:
             old.unlink(missing_ok=True)
         return path

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -93,7 +94,6 @@ def _run_job(command: str, overrides: list[str]) -> None:
 
     from jsrl.config import register
     from jsrl.config_errors import explain
-    from jsrl.interrupts import Interrupted
 
     register()
     sys.argv = [f"jsrl {command}", *overrides]
@@ -105,8 +105,10 @@ def _run_job(command: str, overrides: list[str]) -> None:
         job(JOBS[command])()
     except UserError as error:
         _fail(str(error))
-    except Interrupted as error:
-        _leave(error)
+    except KeyboardInterrupt:
+        # While nothing was running yet, for the second time, or in a sweep over processes.
+        print("stopped by SIGINT: run the same command again to resume from what was saved")
+        raise SystemExit(EXIT_SIGNAL + signal.SIGINT) from None
     except (HydraException, OmegaConfBaseException) as error:
         _fail(explain(error, name))
 
@@ -138,9 +140,8 @@ def _guarded(work: Callable[[Any], None]) -> Callable[[Any], None]:
                 _fail(str(error))
             raise
         except Interrupted as error:
-            if alone:
-                _leave(error)
-            raise
+            # No exception but an exit, which ends a sweep and not only this job of it.
+            _leave(error)
 
     return job
 

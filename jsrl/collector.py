@@ -103,10 +103,14 @@ class Collector:
 
     def state_dict(self) -> dict[str, Any]:
         """Clocks, and the actions of every unfinished episode, from which it can be replayed."""
-        longest = int(self._clock.max(initial=0))
+        under_way = self._clock * self._started
+        times = np.arange(under_way.max(initial=0))
+        # Actions of earlier episodes are left out: the same run has the same checkpoint.
+        since_reset = (times < under_way[:, None])[..., None]
+        history = np.where(since_reset, self._history[:, : len(times)], np.float32(0))
         return {
             "observations": torch.from_numpy(self._observations.copy()),
-            "history": torch.from_numpy(self._history[:, :longest].copy()),
+            "history": torch.from_numpy(history),
             "started": torch.from_numpy(self._started.copy()),
             "episode": torch.from_numpy(self._episode.copy()),
             "clock": torch.from_numpy(self._clock.copy()),

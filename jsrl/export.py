@@ -5,7 +5,6 @@ import copy
 import io
 import json
 import logging
-import os
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jsrl.errors import UserError
+from jsrl.files import replacing, write_whole
 from jsrl.networks import GaussianPolicy, SeedLayerNorm, SeedLinear
 
 TOLERANCE = 1e-5
@@ -118,7 +118,7 @@ def export_policy(
     readers = {"torchscript": _run_torchscript, "onnx": _run_onnx}
     errors: dict[str, float] = {}
     for kind, write in writers.items():
-        with _written_whole(paths[kind]) as beside, _quiet():
+        with _told_plainly(paths[kind]), replacing(paths[kind]) as beside, _quiet():
             write(module, observations, beside)
             found = readers[kind](beside, observations)
             errors[kind] = float(np.abs(found - expected).max())
@@ -129,8 +129,7 @@ def export_policy(
                     "rounding; see whether the policy is finite and its observations normalised"
                 )
         description = _describe(policy, {**(extra or {}), "max_error": dict(errors)})
-        with _written_whole(paths["json"]) as beside:
-            beside.write_text(json.dumps(description, indent=2) + "\n")
+        write_whole(paths["json"], (json.dumps(description, indent=2) + "\n").encode())
     return {**{kind: str(path) for kind, path in paths.items()}, "max_error": errors}
 
 
@@ -210,18 +209,11 @@ def _in_two_sizes(run: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.
 
 
 @contextlib.contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A path beside ``path`` to write to; it takes its name only if nothing went wrong."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def _told_plainly(path: Path) -> Iterator[None]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield beside
-        beside.replace(path)
+        yield
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """The parts of one run, put together from its configuration, and their state."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,16 @@ class Parts:
         self._check_time_limit()
         self.layout = TransitionLayout(self.spec.observation_size, self.spec.action_size)
         self.streams = Streams(config.seeds)
+        # Before data are collected, which takes a while: a mistake here is told at once.
+        self.guide: Guide | None = build_guide(
+            config.guide, config.env, self.spec, config.seeds, self.device
+        )
+        self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
         self.offline = None
         if self.dataset is not None:
             rows = pack(self.dataset.data, self.layout, config.learner.data_action_clip)
             self.offline = OfflineBuffer(rows, self.device)
-        self.guide: Guide | None = build_guide(
-            config.guide, config.env, self.spec, config.seeds, self.device
-        )
         self.guide_learner = self._learner("guide") if config.guide.kind == "offline" else None
         self.learner = self._learner("exploration")
         self.offline_streams = self.streams.child("offline")
@@ -58,6 +61,11 @@ class Parts:
             self.streams.child("evaluator"),
             self.device,
         )
+
+    @property
+    def guide_in_evaluation(self) -> Guide | None:
+        """The guide, or of one with memory a copy: what the other remembers is the collector's."""
+        return self._guide_twin or self.guide
 
     def offline_replay(self) -> Replay:
         """Minibatches for pre-training: all of them offline."""
@@ -200,6 +208,18 @@ class Parts:
         """Transitions of a seed in all: no use in room for more, up to one step's surplus."""
         online = self.config.online
         return online.steps + online.critic_warmup_steps + 2 * self.config.env.num_envs
+
+    def _copy_with_memory(self) -> Guide | None:
+        if not getattr(self.guide, "stateful", False):
+            return None
+        try:
+            return copy.deepcopy(self.guide)
+        # What a user's own object may raise here is anything.
+        except Exception as error:
+            raise UserError(
+                f"guide.target={self.config.guide.target!r} has a memory, so evaluation needs a "
+                f"copy of its own, but it cannot be copied by copy.deepcopy: {error}"
+            ) from error
 
     def _other_learner(self) -> tuple[dict[str, Any], list[int]]:
         """The learner's state in the run that the guide comes from, and the rows of our seeds."""

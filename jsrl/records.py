@@ -78,7 +78,7 @@ class Recorder:
         self.tracker.add(episodes, guide_share)
 
     def record(
-        self, step: int, phase: str, metrics: Metrics | None, updates: int, env_steps: int
+        self, step: int, phase: str, metrics: Metrics, updates: int, env_steps: int
     ) -> None:
         """Write the last update's metrics, the episodes since the last record, throughput.
 

@@ -1,5 +1,6 @@
 """A run's folder: one process at a time, one configuration, resumed where it stopped."""
 
+import contextlib
 import fcntl
 import json
 from collections.abc import Mapping
@@ -8,8 +9,9 @@ from typing import IO, Any, Self
 
 import yaml
 
-from jsrl.checkpoint import Checkpoints, write_atomically
+from jsrl.checkpoint import Checkpoints
 from jsrl.errors import UserError
+from jsrl.files import write_whole
 
 MAY_GROW = "online.steps"
 """The one key that may change between two starts on the same folder, and only upwards."""
@@ -36,13 +38,17 @@ class RunDirectory:
         self.summary = path / "summary.json"
         self.figure = path / "learning_curve.png"
         self.dataset = path / "dataset.hdf5"
+        self.config = path / "config.yaml"
         self.checkpoints = Checkpoints(path / "checkpoints", keep)
+        self._new_folders = [p for p in (path, *path.parents) if not p.exists()]
         self._lock = self._make_and_lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if not self.config.exists():
+            self._remove_traces()
         self._lock.close()
 
     def resume(self, config: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -60,17 +66,31 @@ class RunDirectory:
             print(f"{message}; the one before it is used")
         if state is not None:
             self._refuse_changes(config)
+        elif self.summary.exists():
+            raise UserError(
+                f"run_dir={str(self.path)!r} holds the summary of a finished run, but none of its "
+                "checkpoints: restore them, or choose another run_dir"
+            )
         return state
+
+    def discard_leftovers(self, *, dataset: bool) -> None:
+        """Remove what an earlier start left behind that failed before its first checkpoint.
+
+        Args:
+            dataset: whether the run is to collect its data: those there may be others'.
+        """
+        for events in self.tensorboard.glob("events.out.tfevents.*"):
+            events.unlink()
+        if dataset:
+            self.dataset.unlink(missing_ok=True)
 
     def begin(self, config: Mapping[str, Any]) -> None:
         """Write ``config.yaml``: from here on the folder belongs to this configuration."""
-        write_atomically(
-            self.path / "config.yaml", yaml.safe_dump(dict(config), sort_keys=False).encode()
-        )
+        write_whole(self.config, yaml.safe_dump(dict(config), sort_keys=False).encode())
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Write ``summary.json``, which says that the run is finished."""
-        write_atomically(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
+        write_whole(self.summary, (json.dumps(summary, indent=2) + "\n").encode())
 
     def read_summary(self) -> dict[str, Any] | None:
         """The summary of a finished run, or None."""
@@ -98,11 +118,19 @@ class RunDirectory:
             ) from error
         return lock
 
+    def _remove_traces(self) -> None:
+        """Leave no empty folders behind a start that failed before anything began."""
+        (self.path / ".lock").unlink(missing_ok=True)
+        for folder in (self.path / "checkpoints", *self._new_folders):
+            with contextlib.suppress(OSError):  # not empty: the user's, or a failed start's data
+                folder.rmdir()
+
     def _refuse_changes(self, config: Mapping[str, Any]) -> None:
-        file = self.path / "config.yaml"
-        if not file.exists():
-            raise UserError(f"{file} is missing, so its checkpoints cannot be resumed; restore it")
-        changed = differences(yaml.safe_load(file.read_text()) or {}, config)
+        if not self.config.exists():
+            raise UserError(
+                f"{self.config} is missing, so its checkpoints cannot be resumed; restore it"
+            )
+        changed = differences(yaml.safe_load(self.config.read_text()) or {}, config)
         if changed:
             raise UserError(
                 f"run_dir={str(self.path)!r} holds a run of another configuration: "

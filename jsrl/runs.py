@@ -8,11 +8,12 @@ import yaml
 from omegaconf import OmegaConf
 
 from jsrl.build import build_curriculum, build_guide, env_settings, guide_view
-from jsrl.checkpoint import load_checkpoint, write_atomically
+from jsrl.checkpoint import load_checkpoint
 from jsrl.config import TrainConfig
 from jsrl.curricula import restore_curriculum
 from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
+from jsrl.files import write_whole
 from jsrl.evaluate import Evaluator, evaluate_modes, guide_steps_of_episodes
 from jsrl.export import export_policy
 from jsrl.guides import NetworkGuide, newest_checkpoint
@@ -91,7 +92,7 @@ def evaluate_run(run: Path, episodes: int, num_envs: int, key: int, output: Path
     summary = summarise_evaluations(evaluations, len(config.seeds))
     report = {"seeds": config.seeds, "episodes": episodes, "key": key, "evaluation": summary}
     path = output or run / "evaluation.json"
-    write_atomically(path, (json.dumps(report, indent=2) + "\n").encode())
+    write_whole(path, (json.dumps(report, indent=2) + "\n").encode())
     return (
         f"{_table(summary)}\n{episodes} episodes of each of {len(config.seeds)} seeds; see {path}"
     )

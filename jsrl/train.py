@@ -72,6 +72,8 @@ def train(config: TrainConfig, resolved: Mapping[str, Any], directory: Path) -> 
         if state and summary and state["clock"]["steps"] >= config.online.steps:
             print(f"{directory} holds this run, finished: nothing to do; see its summary.json")
             return summary
+        if state is None:
+            folder.discard_leftovers(dataset=config.dataset.kind == "waypoint")
         run = Run(config, resolved, folder, stop, state)
         try:
             return run.complete()
@@ -102,9 +104,9 @@ class Run:
         self.guide_evaluation: dict[str, list[float]] = {}
         self.curricula: list[Curriculum] = [ConstantCurriculum() for _ in config.seeds]
         self.reported_failures: set[int] = set()
+        # Of the last update, which may lie several steps, or a start of the process, ago.
+        self.latest_metrics: Metrics = {}
         self.finished = False
-        phase = "offline" if self.clock.stage == "offline" else "online"
-        at = self.clock.offline_updates if phase == "offline" else self.clock.steps
         self.recorder = Recorder(
             folder,
             config.seeds,
@@ -112,7 +114,7 @@ class Run:
             tensorboard=config.logger.tensorboard,
             progress=config.logger.progress,
             state=state["recorder"] if state else None,
-            resume_from=(at, phase) if state else None,
+            resume_from=self._position() if state else None,
         )
         if state:
             self._load(state)
@@ -195,30 +197,32 @@ class Run:
         throughout = [ConstantCurriculum(self.parts.spec.max_episode_steps)] * len(self.curricula)
         self.recorder.begin_stage("warming up the critic", total, self.clock.warmup_steps)
         while self.clock.warmup_steps < total:
-            metrics, episodes, share = self.parts.runner.step(self.parts.guide, throughout)
-            self.recorder.episodes(episodes, share)
+            self._step(throughout)
             self.clock.warmup_steps += self.config.env.num_envs
             done = self.clock.warmup_steps
             if self._due(done, self.config.logger.interval):
-                self._record(done, "critic_warmup", metrics)
+                self._record(done, "critic_warmup", self.latest_metrics)
             self._save_if_due(done)
 
     def _learn_online(self) -> None:
         """Jump-Start RL: step, learn, evaluate, and let the curricula move on."""
-        total, runner = self.config.online.steps, self.parts.runner
+        total = self.config.online.steps
         self.recorder.begin_stage("learning online", total, self.clock.steps)
         if self.clock.steps == 0 and total > 0:
             self._evaluate_and_log(("combined", "exploration"), 0)
-        metrics: Metrics | None = None
         while self.clock.steps < total:
-            latest, episodes, share = runner.step(self.parts.guide, self.curricula)
-            metrics = latest or metrics
-            self.recorder.episodes(episodes, share)
+            self._step(self.curricula)
             self.clock.steps += self.config.env.num_envs
             if self._due(self.clock.steps, self.config.logger.interval):
-                self._record(self.clock.steps, "online", metrics)
+                self._record(self.clock.steps, "online", self.latest_metrics)
             self._evaluate_if_due()
             self._save_if_due(self.clock.steps)
+
+    def _step(self, curricula: Sequence[Curriculum]) -> None:
+        """One step of all environments, and the updates due for it."""
+        metrics, episodes, share = self.parts.runner.step(self.parts.guide, curricula)
+        self.latest_metrics = metrics or self.latest_metrics
+        self.recorder.episodes(episodes, share)
 
     def _evaluate_if_due(self) -> None:
         step, decide_on = self.clock.steps, self.config.curriculum.decide_on
@@ -249,7 +253,12 @@ class Run:
     def _evaluate(self, modes: Sequence[str], episodes: int, key: Key) -> dict[str, Any]:
         steps = guide_steps_of_episodes(self.curricula, self.parts.streams, episodes, key)
         return evaluate_modes(
-            self.parts.evaluator, modes, self.parts.learner.policy(), self.parts.guide, steps, key
+            self.parts.evaluator,
+            modes,
+            self.parts.learner.policy(),
+            self.parts.guide_in_evaluation,
+            steps,
+            key,
         )
 
     def _scores(self, means: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -283,7 +292,7 @@ class Run:
             h=_listed(values["curriculum/guide_steps"]),
         )
 
-    def _record(self, step: int, phase: str, metrics: Metrics | None) -> None:
+    def _record(self, step: int, phase: str, metrics: Metrics) -> None:
         seeds, runner = len(self.config.seeds), self.parts.runner
         updates = (self.clock.offline_updates + runner.updates) * seeds
         self.recorder.record(step, phase, metrics, updates, runner.steps * seeds)
@@ -295,6 +304,15 @@ class Run:
                     "it is frozen and reported as failed; the others go on"
                 )
 
+    def _position(self) -> tuple[int, str]:
+        """The last update or step that was done, and its phase in the records."""
+        clock = self.clock
+        if clock.stage in ("offline", "measure"):
+            return clock.offline_updates, "offline"
+        if clock.stage == "warmup":
+            return clock.warmup_steps, "critic_warmup"
+        return clock.steps, "online"
+
     def _due(self, done: int, interval: int) -> bool:
         """Whether a multiple of the interval was reached in the last step of all environments."""
         return done // interval > (done - self.config.env.num_envs) // interval
@@ -302,7 +320,10 @@ class Run:
     def _enter(self, stage: str) -> None:
         self.recorder.end_stage()
         self.clock.stage = stage
-        self._save()
+        # Before the guide was measured there is nothing to lose, unless it was trained here: a
+        # run that its guide stops at once leaves the folder free for the corrected command.
+        if stage != "measure" or self.clock.offline_updates > 0:
+            self._save()
         self._leave_if_asked()
 
     def _save_if_due(self, done: int) -> None:
@@ -328,6 +349,7 @@ class Run:
                 "guide_evaluation": self.guide_evaluation,
                 "curricula": [curriculum_state(curriculum) for curriculum in self.curricula],
                 "reported_failures": sorted(self.reported_failures),
+                "latest_metrics": self.latest_metrics,
                 "recorder": self.recorder.state_dict(),
                 **self.parts.state_dict(),
             }
@@ -338,13 +360,14 @@ class Run:
         strayed = self.parts.load_state_dict(state, guide_frozen=self.clock.stage != "offline")
         self.guide_evaluation = state["guide_evaluation"]
         self.reported_failures = set(state["reported_failures"])
+        self.latest_metrics = state["latest_metrics"]
         if measured and self.parts.guide is not None:
             self.curricula = [
                 restore_curriculum(build_curriculum(self.config.curriculum, 0, 0.0), values)
                 for values in state["curricula"]
             ]
-        where = self.clock.steps if measured else self.clock.offline_updates
-        self.recorder.say(f"resuming {self.folder.path} in stage {self.clock.stage} at {where}")
+        done, _ = self._position()
+        self.recorder.say(f"resuming {self.folder.path} in stage {self.clock.stage} at {done}")
         if strayed:
             self.recorder.say(
                 f"environments {strayed} did not replay their unfinished episodes (this "

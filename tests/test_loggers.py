@@ -15,6 +15,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from jsrl.errors import UserError
+from jsrl.files import write_whole
 from jsrl.loggers import (
     JsonLinesLogger,
     Loggers,
@@ -23,7 +24,6 @@ from jsrl.loggers import (
     TensorBoardLogger,
     flatten,
     read_records,
-    write_whole,
 )
 
 

@@ -1,17 +1,24 @@
-"""The run-time type checker of the tests: beartype, as jaxtyping's import hook calls it."""
+"""Checks shapes and dtypes at run time: beartype, as jaxtyping's import hook calls it.
+
+Only annotations that speak of arrays are kept. The others are mypy's business, and some of them
+cannot be checked at run time: protocols without ``runtime_checkable``, or ``Self``.
+"""
 
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, get_args
 
-from beartype import BeartypeConf, beartype
-
-# An int where a float is meant is right by PEP 484, and mypy accepts it too.
-_checked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+from beartype import beartype
+from jaxtyping import AbstractArray
 
 
 def check(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Check the arguments and result of ``function`` against its annotations at every call."""
-    # Outside of a decorated class beartype cannot tell what Self is; the hook decorates methods.
-    if Self in getattr(function, "__annotations__", {}).values():
-        return function
-    return _checked(function)
+    """Check the arrays among the arguments and results of ``function`` at every call."""
+    hints = getattr(function, "__annotations__", {})
+    function.__annotations__ = {n: hint for n, hint in hints.items() if _speaks_of_arrays(hint)}
+    return beartype(function)
+
+
+def _speaks_of_arrays(hint: Any) -> bool:
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return True
+    return any(map(_speaks_of_arrays, get_args(hint)))

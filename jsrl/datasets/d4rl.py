@@ -20,8 +20,7 @@ import http.client
 import importlib
 import os
 import urllib.request
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -34,6 +33,7 @@ from jsrl.datasets.d4rl_files import D4RL_FILES, DEFAULT_SERVER
 from jsrl.datasets.dataset import OPTIONAL_ARRAYS, REQUIRED_ARRAYS, Dataset, make_dataset
 from jsrl.datasets.validation import ActionBound, one_line
 from jsrl.errors import UserError
+from jsrl.files import replacing
 from jsrl.types import TransitionData
 
 CHUNK_BYTES = 1 << 20
@@ -151,8 +151,8 @@ def save_hdf5(
         file.flush()
         image = file.id.get_file_image()
     try:
-        with _written_beside(Path(path)) as out:
-            out.write(image)
+        with replacing(Path(path)) as beside:
+            beside.write_bytes(image)
     except OSError as error:
         raise UserError(
             f"dataset file {path} cannot be written ({one_line(error)}); expected a writable "
@@ -187,12 +187,12 @@ def _download(name: str, url: str, path: Path) -> None:
         # The address is D4RL's, or one that the user chose.
         with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as reply:
             expected = reply.headers.get("Content-Length")
-            with _written_beside(path) as out:
-                received = _copy(reply, out, expected, path.name)
+            with replacing(path) as beside:
+                with beside.open("wb") as out:
+                    received = _copy(reply, out, expected, path.name)
                 if expected is not None and received != int(expected):
                     raise http.client.HTTPException(f"{received} of {expected} bytes arrived")
-                out.flush()
-                if not h5py.is_hdf5(out.name):
+                if not h5py.is_hdf5(beside):
                     raise http.client.HTTPException("what arrived is not an HDF5 file")
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise UserError(
@@ -217,22 +217,6 @@ def _copy(reply: Any, out: BinaryIO, expected: str | None, title: str) -> int:
             received += len(piece)
             progress.update(len(piece))
     return received
-
-
-@contextmanager
-def _written_beside(path: Path) -> Iterator[BinaryIO]:
-    """A new file that takes the place of ``path`` when the block ends well, else is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        temporary.replace(path)
-    finally:
-        # Gone already if all went well.
-        temporary.unlink(missing_ok=True)
 
 
 def _ask_d4rl(name: str) -> Mapping[str, Any]:

@@ -8,8 +8,9 @@ that the last observation of an episode and the seed of the next stay known.
 import contextlib
 import difflib
 import io
+import tempfile
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -89,12 +90,13 @@ def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
     """
     register_known_environments()
     try:
-        env = gym.make(
-            settings.id,
-            max_episode_steps=settings.max_episode_steps,
-            disable_env_checker=True,
-            **settings.kwargs,
-        )
+        with _temporary_files_removed():
+            env = gym.make(
+                settings.id,
+                max_episode_steps=settings.max_episode_steps,
+                disable_env_checker=True,
+                **settings.kwargs,
+            )
     except (gym.error.Error, ModuleNotFoundError) as error:
         raise UserError(_unregistered(settings.id, error)) from error
     except (TypeError, ValueError, AssertionError) as error:
@@ -203,6 +205,21 @@ class Environments:
             return np.full(self.count, np.nan, np.float32)
         values = np.asarray(infos[key], dtype=np.float32)
         return np.where(infos[f"_{key}"], values, np.float32(np.nan))
+
+
+@contextlib.contextmanager
+def _temporary_files_removed() -> Iterator[None]:
+    """Remove what an environment leaves among the temporary files while it is built.
+
+    The mazes of gymnasium-robotics write their model there, read it once, and never remove it.
+    """
+    before = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="jsrl-env-") as folder:
+        tempfile.tempdir = folder
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
 
 
 def _require_supported(env: gym.Env[Any, Any], settings: EnvSettings) -> None:

@@ -1,5 +1,6 @@
 """What learners share: one optimiser for all seeds, dropout masks, statistics."""
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +13,21 @@ from jsrl.errors import UserError
 from jsrl.seeding import Streams
 from jsrl.types import Draws, Metrics
 
+VECTOR_WIDTH = 16
+"""float32 numbers in the widest vector register of a CPU (AVX-512)."""
+
 
 class SeedOptimiser:
     """Adam for named groups of parameters ``[S, …]``.
 
-    Adam is elementwise, so one fused optimiser serves all seeds. A step moves only parameters
-    that the loss reaches. A seed whose loss is not finite is frozen from that update on: its
-    gradients count as 0, and ``alive`` says so.
+    Adam is elementwise, so one optimiser serves all seeds. PyTorch's fused kernel takes whole
+    vector registers and rounds what is left over in another way; there a seed's numbers would
+    depend on its place in the tensor, and so on the seeds beside it. Parameters of which a seed's
+    share does not fill whole registers (biases and log standard deviations of a few actions, say)
+    are therefore stepped by the plain kernels.
+
+    A step moves only parameters that the loss reaches. A seed whose loss is not finite is frozen
+    from that update on: its gradients count as 0, and ``alive`` says so.
 
     Args:
         groups: parameters by name.
@@ -29,12 +38,15 @@ class SeedOptimiser:
     def __init__(
         self, groups: dict[str, list[nn.Parameter]], learning_rate: float, num_seeds: int
     ) -> None:
-        self._names = list(groups)
         self._learning_rate = learning_rate
         self._adam = torch.optim.Adam(
-            [{"params": parameters} for parameters in groups.values()],
+            [
+                {"params": part, "name": name, "fused": fused}
+                for name, parameters in groups.items()
+                for fused in (True, False)
+                if (part := [p for p in parameters if _fills_registers(p) is fused])
+            ],
             lr=learning_rate,
-            fused=True,
         )
         self._parameters = [p for parameters in groups.values() for p in parameters]
         self._schedules = dict.fromkeys(groups, (0, 0))
@@ -55,11 +67,14 @@ class SeedOptimiser:
         # Looking at the flag is free on the CPU; on a GPU it would wait for the device.
         if self.alive.device.type != "cpu" or not bool(self.alive.all()):
             self._clear_frozen_gradients()
-        moved = {id(p) for p in self._parameters if p.grad is not None}
         self._adam.step()
-        for name, group in zip(self._names, self._adam.param_groups, strict=True):
-            if self._schedules[name][1] and id(group["params"][0]) in moved:
-                clock, updates = self._schedules[name]
+        moved = {
+            group["name"]
+            for group in self._adam.param_groups
+            if any(p.grad is not None for p in group["params"])
+        }
+        for name, (clock, updates) in self._schedules.items():
+            if updates and name in moved:
                 self._schedules[name] = (clock + 1, updates)
                 self._set_rate(name)
 
@@ -71,7 +86,8 @@ class SeedOptimiser:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._adam.load_state_dict(state["adam"])
+        # A copy: Adam would go on in the very tensors that it is given.
+        self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         for name, (clock, updates) in state["schedules"].items():
             self._schedules[name] = (clock, updates)
             self._set_rate(name)
@@ -80,7 +96,9 @@ class SeedOptimiser:
     def _set_rate(self, name: str) -> None:
         clock, updates = self._schedules[name]
         share = 0.5 * (1 + math.cos(math.pi * min(clock / updates, 1))) if updates else 1.0
-        self._adam.param_groups[self._names.index(name)]["lr"] = self._learning_rate * share
+        for group in self._adam.param_groups:
+            if group["name"] == name:
+                group["lr"] = self._learning_rate * share
 
     def _clear_frozen_gradients(self) -> None:
         """No gradient and no momentum for frozen seeds, so that their weights stay as they are."""
@@ -92,6 +110,10 @@ class SeedOptimiser:
             state = self._adam.state.get(parameter)
             if state:
                 state["exp_avg"].mul_(alive)
+
+
+def _fills_registers(parameter: nn.Parameter) -> bool:
+    return parameter[0].numel() % VECTOR_WIDTH == 0
 
 
 def dropout_masks(

@@ -10,7 +10,7 @@ import numpy as np
 
 from jsrl.loggers.jsonl import JsonLinesLogger
 from jsrl.loggers.progress import Progress
-from jsrl.loggers.records import Record, Values, flatten, read_records, write_whole
+from jsrl.loggers.records import Record, Values, flatten, read_records
 from jsrl.loggers.tensorboard import TensorBoardLogger
 
 __all__ = [
@@ -22,7 +22,6 @@ __all__ = [
     "Values",
     "flatten",
     "read_records",
-    "write_whole",
 ]
 
 

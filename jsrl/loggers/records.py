@@ -1,8 +1,6 @@
 """What the files of a run directory are made of: metric records, flat settings, whole files."""
 
-import contextlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,22 +65,3 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str | in
         else:
             flat[f"{prefix}{key}"] = value
     return flat
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file beside its place and rename it, so that no half-written file is ever seen.
-
-    Raises:
-        UserError: if the file cannot be written; whatever stood there before stays.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_bytes(data)
-        beside.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the folder itself may be what is missing
-            beside.unlink()
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another directory"
-        ) from error

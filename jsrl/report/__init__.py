@@ -8,7 +8,8 @@ from pathlib import Path
 
 from jsrl.errors import UserError
 from jsrl.figures import comparison
-from jsrl.loggers.records import read_records, write_whole
+from jsrl.files import write_whole
+from jsrl.loggers.records import read_records
 from jsrl.report.runs import NUMBERS, Experiment, Run, find_runs, load_run, pool
 from jsrl.statistics import Summary, summarise
 

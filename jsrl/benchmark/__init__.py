@@ -1,0 +1,76 @@
+"""``jsrl benchmark``: how fast the package is on this machine, in one run."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jsrl.benchmark.acting import measure_environment_steps, measure_latency
+from jsrl.benchmark.memory import measure_memory
+from jsrl.benchmark.problem import Sizes
+from jsrl.benchmark.results import collect_results, render, write
+from jsrl.benchmark.updates import measure_cuda_updates, measure_updates
+from jsrl.errors import UserError
+
+__all__ = ["benchmark"]
+
+
+def benchmark(
+    seconds: float,
+    memory_steps: int,
+    output: Path | None = None,
+    *,
+    compiled: bool = True,
+    sizes: Sizes | None = None,
+) -> dict[str, Any]:
+    """Measure, print a table, and with ``output`` write ``benchmark.json`` and ``benchmark.md``.
+
+    Args:
+        seconds: how long each variant is timed.
+        memory_steps: environment steps over which memory may not grow.
+        output: a folder for the results.
+        compiled: measure ``torch.compile`` too; left out, with a note, without a C++ compiler.
+        sizes: of the measured update; by default those of AntMaze.
+
+    Returns:
+        What ``benchmark.json`` holds.
+
+    Raises:
+        UserError: if a number is out of range or the output cannot be written.
+    """
+    if seconds <= 0:
+        raise UserError(f"seconds={seconds} must be above 0")
+    if memory_steps < 1:
+        raise UserError(f"memory_steps={memory_steps} must be at least 1")
+    sizes = sizes or Sizes()
+    notes = []
+    if compiled and not _has_cpp_compiler():
+        compiled = False
+        notes.append("No C++ compiler was found: the compiled update was not measured.")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        measurements = [
+            *measure_updates(sizes, seconds, compiled=compiled),
+            *measure_latency(sizes, seconds),
+            *measure_environment_steps(sizes, seconds),
+            *measure_memory(sizes.hidden, sizes.batch, memory_steps),
+        ]
+        if torch.cuda.is_available():
+            measurements += measure_cuda_updates(sizes, seconds)
+        else:
+            notes.append("No CUDA device was found: nothing was measured on one.")
+        results = collect_results(measurements, notes)
+    finally:
+        torch.set_num_threads(threads)
+    print(render(results))
+    if output is not None:
+        write(results, output)
+    return results
+
+
+def _has_cpp_compiler() -> bool:
+    names = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
+    return any(name and shutil.which(name) for name in names)

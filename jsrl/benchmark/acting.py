@@ -1,0 +1,124 @@
+"""Acting: the latency of an action, and environment steps through the collector and without it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from jsrl.benchmark.problem import CPU, Sizes
+from jsrl.benchmark.results import Measurement
+from jsrl.benchmark.timing import interleaved, ratio, typical
+from jsrl.collector import Collector
+from jsrl.curricula import ConstantCurriculum
+from jsrl.envs.make import Environments, EnvSettings, describe_env
+from jsrl.networks import INITIALISATIONS, GaussianPolicy
+from jsrl.replay import OnlineBuffer
+from jsrl.seeding import Streams
+from jsrl.types import EnvSpec, TransitionLayout
+
+COUNTS = (1, 16)
+COLLECTOR_TARGET = 15.0
+POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False})
+
+
+def make_policy(observation_size: int, action_size: int, hidden: int) -> GaussianPolicy:
+    """A freshly initialised policy of one seed."""
+    policy = GaussianPolicy(1, observation_size, action_size, (hidden, hidden))
+    policy.mlp.initialise(INITIALISATIONS["orthogonal"], Streams([0]), "actor")
+    return policy
+
+
+def measure_latency(sizes: Sizes, seconds: float) -> list[Measurement]:
+    """Microseconds from an observation to an action."""
+    policy = make_policy(sizes.observation, sizes.action, sizes.hidden)
+    streams = Streams([0])
+    functions: dict[str, Callable[[], object]] = {}
+    for count in COUNTS:
+        obs = torch.randn(1, count, sizes.observation)
+        functions[f"mode, S·E={count}"] = _act(policy, obs, None)
+        functions[f"with noise, S·E={count}"] = _act(policy, obs, streams)
+    times = interleaved(functions, seconds)
+    return [
+        Measurement("Action latency", name, 1e6 * typical(t), "µs") for name, t in times.items()
+    ]
+
+
+def measure_environment_steps(sizes: Sizes, seconds: float) -> list[Measurement]:
+    """PointMaze steps per second, and what the collector adds to stepping and acting."""
+    spec = describe_env(POINTMAZE)
+    policy = make_policy(spec.observation_size, spec.action_size, sizes.hidden)
+    rows = []
+    for count in COUNTS:
+        raw, collecting = RawLoop(spec, policy, count), CollectorLoop(spec, policy, count)
+        try:
+            times = interleaved({"raw": raw.step, "collector": collecting.step}, seconds)
+        finally:
+            raw.close()
+            collecting.close()
+        overhead = 100 * (ratio(times["collector"], times["raw"]) - 1)
+        rows += [
+            *(_steps(f"{name}, E={count}", count / typical(times[name])) for name in times),
+            Measurement(
+                "PointMaze steps",
+                f"collector's overhead, E={count}",
+                overhead,
+                "%",
+                at_most=COLLECTOR_TARGET,
+            ),
+        ]
+    return rows
+
+
+class RawLoop:
+    """E environments of one seed, the policy, and resets where an episode ended: nothing else."""
+
+    def __init__(self, spec: EnvSpec, policy: GaussianPolicy, count: int) -> None:
+        self._environments = Environments(POINTMAZE, count)
+        self._policy = policy
+        self._streams = Streams([0])
+        self._seeds = list(range(count))
+        self._observations = self._environments.reset(np.ones(count, bool), self._seeds)
+
+    def step(self) -> None:
+        obs = torch.from_numpy(self._observations).unsqueeze(0)
+        actions: NDArray[np.float32] = self._policy.act(obs, self._streams)[0].numpy()
+        step = self._environments.step(actions)
+        self._observations = step.observations
+        ended = step.terminated | step.truncated
+        if ended.any():
+            self._observations = self._environments.reset(ended, self._seeds)
+
+    def close(self) -> None:
+        self._environments.close()
+
+
+class CollectorLoop:
+    """The same through the collector and into the online buffer, as in training."""
+
+    def __init__(
+        self, spec: EnvSpec, policy: GaussianPolicy, count: int, capacity: int = 100_000
+    ) -> None:
+        environments = Environments(POINTMAZE, count)
+        layout = TransitionLayout(spec.observation_size, spec.action_size)
+        self._collector = Collector(environments, spec, count, Streams([0]), CPU)
+        self._policy = policy
+        self._curricula = [ConstantCurriculum()]
+        self.buffer = OnlineBuffer(1, capacity, layout, CPU)
+
+    def step(self) -> None:
+        rows, _ = self._collector.step(self._policy, None, self._curricula)
+        self.buffer.add(rows)
+
+    def close(self) -> None:
+        self._collector.close()
+
+
+def _act(policy: GaussianPolicy, obs: Float[Any, "S E O"], streams: Streams | None) -> Any:
+    return lambda: policy.act(obs, streams)
+
+
+def _steps(name: str, rate: float) -> Measurement:
+    return Measurement("PointMaze steps", name, rate, "1/s")

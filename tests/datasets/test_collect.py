@@ -1,0 +1,115 @@
+"""Collected offline data: reproducible, whole episodes, exactly as many as asked for."""
+
+from dataclasses import fields
+
+import fakes
+import numpy as np
+import pytest
+import torch
+from fakes import FakeGuide
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jsrl.datasets.collect import collect
+from jsrl.envs.make import Environments, EnvSettings, describe_env, make_env
+from jsrl.guides import waypoint_guide
+
+POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False}, max_episode_steps=30)
+
+
+def collected(transitions, seed, num_envs=3, guide=None, report=lambda done: None, **kwargs):
+    env_settings = EnvSettings(fakes.COUNTING, kwargs)
+    environments = Environments(env_settings, num_envs)
+    guide = guide or FakeGuide(noise=0.3)
+    spec = describe_env(env_settings)
+    return collect(environments, spec, guide, transitions, seed, report)
+
+
+def same(one, other):
+    return all(
+        np.array_equal(getattr(one, field.name), getattr(other, field.name))
+        for field in fields(one)
+    )
+
+
+def test_the_data_follow_from_the_seed():
+    assert same(collected(50, 3, lengths=(2, 4)), collected(50, 3, lengths=(2, 4)))
+    assert not same(collected(50, 3, lengths=(2, 4)), collected(50, 4, lengths=(2, 4)))
+
+
+@settings(max_examples=30)
+@given(
+    transitions=st.integers(1, 60),
+    num_envs=st.integers(1, 4),
+    lengths=st.lists(st.integers(1, 12), min_size=1, max_size=3),
+    end=st.sampled_from(["terminated", "truncated"]),
+)
+def test_there_are_exactly_as_many_transitions_in_unbroken_episodes(
+    transitions, num_envs, lengths, end
+):
+    data = collected(transitions, 1, num_envs, lengths=tuple(lengths), end=end)
+    assert len(data) == transitions
+    assert all(len(getattr(data, field.name)) == transitions for field in fields(data))
+    over = data.terminals | data.timeouts
+    assert not (data.terminals & data.timeouts).any()
+    assert over[-1]
+    # Within an episode the start is kept, the clock counts and one observation leads to the next.
+    start, clock = data.observations[:, 0], data.observations[:, 1]
+    assert clock[0] == 0
+    np.testing.assert_array_equal(clock[1:], np.where(over[:-1], 0, clock[:-1] + 1))
+    inside = ~over[:-1]
+    np.testing.assert_array_equal(start[1:][inside], start[:-1][inside])
+    np.testing.assert_array_equal(
+        data.next_observations[:-1][inside], data.observations[1:][inside]
+    )
+    # Also at an end the successor is the episode's own last observation.
+    np.testing.assert_array_equal(data.next_observations[:, 1], clock + 1)
+    np.testing.assert_array_equal(data.next_observations[:, 0], start)
+
+
+def test_terminations_and_timeouts_are_told_apart():
+    ended = collected(12, 0, lengths=(3,))
+    assert ended.terminals.tolist() == [False, False, True] * 4
+    assert not ended.timeouts.any()
+    cut = collected(12, 0, lengths=(3,), end="truncated")
+    assert cut.timeouts.tolist() == [False, False, True] * 4
+    assert not cut.terminals.any()
+
+
+def test_the_episode_that_the_number_cuts_ends_in_a_timeout():
+    data = collected(7, 0, lengths=(3,))
+    assert data.terminals.tolist() == [False, False, True, False, False, True, False]
+    assert data.timeouts.tolist() == [False] * 6 + [True]
+
+
+def test_the_guide_acts_in_every_step_and_its_actions_are_stored():
+    guide = FakeGuide(answer=0.25)
+    data = collected(20, 0, guide=guide, lengths=(4,))
+    assert (data.actions == 0.25).all()
+    assert data.actions.dtype == np.float32
+    assert all(mask.all() for _, mask in guide.calls)
+    assert all(observations.dtype == torch.float32 for observations, _ in guide.calls)
+
+
+def test_progress_is_reported_up_to_the_number_asked_for():
+    reported = []
+    collected(20, 0, report=reported.append, lengths=(4,))
+    assert reported == sorted(reported)
+    assert reported[-1] == 20
+    assert max(reported) <= 20
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_noisy_controller_in_a_real_maze_collects_the_same_again(seed):
+    def maze_data():
+        spec, example = describe_env(POINTMAZE), make_env(POINTMAZE)
+        guide = waypoint_guide(example, spec, 1, noise=0.5)
+        environments = Environments(POINTMAZE, 2)
+        data = collect(environments, spec, guide, 70, seed)
+        environments.close()
+        return data
+
+    data = maze_data()
+    assert same(data, maze_data())
+    assert len(data) == 70
+    assert np.abs(data.actions).max() <= 1

@@ -1,0 +1,123 @@
+"""A learner of the user's own, by module:attribute, in the package's online loop."""
+
+from pathlib import Path
+
+import fakes
+import pytest
+import torch
+
+from jsrl.build import build_learner
+from jsrl.collector import Collector
+from jsrl.config import ActivationConfig, LearnerConfig
+from jsrl.curricula import ConstantCurriculum
+from jsrl.envs.make import Environments, EnvSettings, describe_env
+from jsrl.errors import UserError
+from jsrl.online import OnlineRunner
+from jsrl.replay import OnlineBuffer, Replay
+from jsrl.seeding import Streams
+from jsrl.types import TransitionLayout
+
+CPU = torch.device("cpu")
+TD3_FILE = str(Path(__file__).with_name("td3.py"))
+PENDULUM = EnvSettings("Pendulum-v1", max_episode_steps=50)
+COUNTING = EnvSettings(fakes.COUNTING, {"lengths": (3,)})
+
+
+def build(spec, seeds, **changes):
+    config = LearnerConfig(
+        kind="custom",
+        **{"target": f"{TD3_FILE}:TD3", "batch_size": 32, "arguments": {"hidden": [32, 32]}}
+        | changes,
+    )
+    streams = Streams(seeds).child("exploration")
+    return build_learner(config, ActivationConfig(), streams, spec, None, CPU)
+
+
+class Loop:
+    """An online run of a custom learner on ``settings``, without a guide."""
+
+    def __init__(self, settings, seeds):
+        spec, streams = describe_env(settings), Streams(seeds)
+        layout = TransitionLayout(spec.observation_size, spec.action_size)
+        self.learner = build(spec, seeds)
+        environments = Environments(settings, len(seeds))
+        collector = Collector(environments, spec, 1, streams.child("collector"), CPU)
+        buffer = OnlineBuffer(len(seeds), 1000, layout, CPU)
+        replay = Replay(layout, None, buffer, 32, None, CPU)
+        self.runner = OnlineRunner(
+            collector, buffer, replay, self.learner, streams.child("online"), 1, 1.0, 32
+        )
+        self.curricula = [ConstantCurriculum() for _ in seeds]
+
+    def run(self, steps):
+        for _ in range(steps):
+            metrics, _, _ = self.runner.step(None, self.curricula)
+        return metrics
+
+
+def test_a_td3_of_ones_own_learns_online_for_two_seeds_on_pendulum():
+    loop = Loop(PENDULUM, [0, 1])
+    before = [p.clone() for p in loop.learner.actor.parameters()]
+    metrics = loop.run(200)
+    assert loop.runner.updates == 200 - 32
+    assert all(value.shape == (2,) and value.isfinite().all() for value in metrics.values())
+    for parameter, was in zip(loop.learner.actor.parameters(), before, strict=True):
+        for index in range(2):
+            assert not torch.equal(parameter[index], was[index])
+    loop.runner.collector.close()
+
+
+def test_it_finds_the_action_that_is_rewarded():
+    # Each step pays its action's first component: the best action there is 1.
+    loop = Loop(COUNTING, [0, 1])
+    states = torch.tensor([[0.0, 0.0, 0.0], [0.5, 1.0, 0.5]]).expand(2, -1, -1)
+    before = loop.learner.policy().act(states, None)[..., 0].mean(1)
+    loop.run(300)
+    after = loop.learner.policy().act(states, None)[..., 0].mean(1)
+    assert (before < 0.5).all()
+    assert (after > 0.9).all()
+
+
+def test_a_restored_run_of_a_custom_learner_continues_bitwise():
+    loop, other = Loop(PENDULUM, [3]), Loop(PENDULUM, [3])
+    loop.run(70)
+    other.learner.load_state_dict(loop.learner.state_dict())
+    assert other.runner.load_state_dict(loop.runner.state_dict(), None) == []
+    loop.run(30)
+    other.run(30)
+    for one, two in zip(
+        loop.learner.actor.parameters(), other.learner.actor.parameters(), strict=True
+    ):
+        assert torch.equal(one, two)
+
+
+def test_seeds_of_a_custom_learner_are_initialised_alone_as_in_company():
+    spec = describe_env(PENDULUM)
+    together, alone = build(spec, [0, 1, 2]), build(spec, [2])
+    for name, value in alone.state_dict()["modules"].items():
+        assert torch.equal(together.state_dict()["modules"][name][2:], value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"target": None}, "learner.target is not set"),
+        ({"target": f"{TD3_FILE}:TD4"}, "nearest: TD3"),
+        ({"arguments": {"hiden": [8]}}, "learner.arguments"),
+        ({"target": f"{__file__}:OnPolicy", "arguments": {}}, "whole rollouts"),
+    ],
+)
+def test_what_is_wrong_with_a_custom_learner_is_named(changes, words):
+    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+        build(describe_env(PENDULUM), [0], **changes)
+
+
+class OnPolicy:
+    """Asks for what the runner does not feed."""
+
+    from jsrl.types import Consumes
+
+    consumes = Consumes.ROLLOUTS
+
+    def __init__(self, streams, observation_size, action_size, batch_size, device):
+        pass

@@ -1,0 +1,137 @@
+"""The presets, composed as the command composes them, against the published numbers."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from jsrl.build import build_learner
+from jsrl.config import register
+from jsrl.learners.bc import BC
+from jsrl.learners.iql import IQL
+from jsrl.seeding import Streams
+from jsrl.types import EnvSpec
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+LOG_STD_OF_WSRL = (math.log(1e-5), math.log(10))
+SPEC = EnvSpec("Fake-v0", 4, 2, (("observation", 0, 4),), (-1.0, -1.0), (1.0, 1.0), 50)
+
+# Of all three: two hidden layers of 256, ReLU, Adam 3e-4, batch 256, γ 0.99, target rate 0.005,
+# exp-advantage clipped at 100.
+COMMON = {
+    "hidden": (256, 256),
+    "activation": "relu",
+    "layer_norm": False,
+    "batch_size": 256,
+    "learning_rate": 3e-4,
+    "discount": 0.99,
+    "target_rate": 0.005,
+    "largest_weight": 100.0,
+}
+OFFICIAL = {
+    "initialisation": "orthogonal",
+    "log_std_range": (-5.0, 2.0),
+    "tanh_mean": True,
+    "actor_schedule": "cosine",
+    "value_first": True,
+    "critic_reduction": "sum",
+    "normalise_observations": False,
+    "online_action_clip": 1.0,
+}
+CORL = {
+    "initialisation": "pytorch",
+    "log_std_range": (-20.0, 2.0),
+    "tanh_mean": True,
+    "actor_schedule": "cosine",
+    "value_first": False,
+    "critic_reduction": "mean",
+    "normalise_observations": True,
+    "online_action_clip": 1.0,
+}
+WSRL = {
+    "initialisation": "variance_scaling",
+    "log_std_range": LOG_STD_OF_WSRL,
+    "tanh_mean": False,
+    "actor_schedule": "constant",
+    "value_first": False,
+    "critic_reduction": "mean",
+    "normalise_observations": False,
+    "online_action_clip": 0.99999,
+}
+
+
+def task(expectile, temperature, dropout, reward_scale, reward_shift):
+    return {
+        "expectile": expectile,
+        "temperature": temperature,
+        "dropout": dropout,
+        "reward_scale": reward_scale,
+        "reward_shift": reward_shift,
+    }
+
+
+# The second value: what offline actions are clipped to.
+PRESETS = {
+    "iql_official": (OFFICIAL | task(0.9, 10.0, 0.0, 1.0, -1.0), 0.99999),
+    "iql_official_adroit": (OFFICIAL | task(0.7, 0.5, 0.1, 1.0, 0.0), 0.99999),
+    "iql_corl": (CORL | task(0.9, 10.0, 0.0, 1.0, -1.0), None),
+    "iql_corl_adroit": (CORL | task(0.8, 3.0, 0.1, 1.0, 0.0), None),
+    "iql_wsrl": (WSRL | task(0.9, 10.0, 0.0, 10.0, -5.0), 0.99999),
+    "iql_wsrl_adroit": (WSRL | task(0.7, 0.5, 0.1, 10.0, 5.0), 0.99999),
+}
+
+
+def composed(*overrides):
+    register()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIGS), version_base=None):
+        config = compose("config", overrides=list(overrides))
+    learner = OmegaConf.to_object(config.learner)
+    return learner, OmegaConf.to_object(config.activation)
+
+
+def built(*overrides):
+    return build_learner(*composed(*overrides), Streams([0]), SPEC, None, torch.device("cpu"))
+
+
+def test_every_preset_file_is_in_the_table():
+    files = {path.stem for path in (CONFIGS / "learner").glob("iql_*.yaml")}
+    assert files == set(PRESETS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_has_the_published_numbers(name):
+    expected, data_clip = PRESETS[name]
+    learner = built(f"learner={name}")
+    assert isinstance(learner, IQL)
+    assert vars(learner.settings) == COMMON | expected | {"compile": False}
+    assert composed(f"learner={name}")[0].data_action_clip == data_clip
+
+
+def test_plain_iql_is_the_official_preset():
+    assert built("learner=iql").settings == built("learner=iql_official").settings
+
+
+def test_each_choice_can_be_changed_from_the_command_line():
+    settings = built("learner=iql_corl", "learner.expectile=0.8", "activation=tanh").settings
+    assert (settings.expectile, settings.activation) == (0.8, "tanh")
+
+
+def test_the_preset_decides_the_networks_that_are_built():
+    actor = built("learner=iql_wsrl").policy()
+    assert not actor.tanh_mean
+    assert actor.action_clip == 0.99999
+    assert actor.log_std_range == pytest.approx(LOG_STD_OF_WSRL)
+    # State-independent: one standard deviation a dimension, from 1.
+    assert actor.log_std.shape == (1, 1, 2)
+    assert actor.log_std.abs().sum() == 0
+
+
+def test_behaviour_cloning_composes_too():
+    learner = built("learner=bc")
+    assert isinstance(learner, BC)
+    assert learner.settings.learning_rate == 3e-4
