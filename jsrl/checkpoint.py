@@ -3,10 +3,8 @@
 A checkpoint is read with ``weights_only=True``: it holds tensors and plain values and runs no code.
 """
 
-import hashlib
+import contextlib
 import io
-import pickle
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +67,28 @@ def checkpoint_paths(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*.pt") if path.stem.isdigit())
 
 
+def newest_checkpoint(path: Path) -> Path:
+    """The checkpoint at ``path``, or the newest of a run directory that can be read.
+
+    Raises:
+        UserError: if there is none.
+    """
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise UserError(
+            f"{path} does not exist; expected a run directory, or one of its checkpoints"
+        )
+    files = checkpoint_paths(path / "checkpoints")
+    if not files:
+        raise UserError(f"{path} has no checkpoints/*.pt; expected a run directory of jsrl")
+    for file in reversed(files):
+        with contextlib.suppress(UserError):
+            load_checkpoint(file)
+            return file
+    raise UserError(f"{path}: none of its {len(files)} checkpoints can be read; restore one")
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """The contents of a checkpoint, on the CPU.
 
@@ -79,36 +99,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"checkpoint {path} does not exist") from error
-    except (RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, EOFError, OSError) as error:
+    # Bytes that are no checkpoint lead the unpickler into any kind of error.
+    except Exception as error:
         raise UserError(f"checkpoint {path} is damaged or not one of jsrl's") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise UserError(f"checkpoint {path} was not written by jsrl")
-    if state["version"] != VERSION:
+    if state.get("version") != VERSION:
         raise UserError(
-            f"checkpoint {path} has version {state['version']}, this jsrl reads {VERSION}: "
+            f"checkpoint {path} has version {state.get('version')}, this jsrl reads {VERSION}: "
             "use the jsrl that wrote it"
         )
+    absent = sorted({"seeds", "policies", "environment"} - set(state))
+    if absent:
+        raise UserError(f"checkpoint {path} lacks {', '.join(absent)}; it was not written by jsrl")
     return state
-
-
-def fingerprint(state: dict[str, Any]) -> str:
-    """SHA-256 of nested tensors and plain values."""
-    digest = hashlib.sha256()
-    _feed(digest, state)
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, value: Any) -> None:
-    if isinstance(value, torch.Tensor):
-        digest.update(str((value.dtype, tuple(value.shape))).encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    elif isinstance(value, dict):
-        for key in sorted(value, key=str):
-            digest.update(str(key).encode())
-            _feed(digest, value[key])
-    elif isinstance(value, list | tuple):
-        digest.update(str(len(value)).encode())
-        for item in value:
-            _feed(digest, item)
-    else:
-        digest.update(repr(value).encode())

@@ -1,8 +1,11 @@
 """What can be told to be wrong with a configuration before anything is made."""
 
+import math
 from collections.abc import Collection
+from dataclasses import asdict
 from typing import Any
 
+from jsrl.activations import ACTIVATIONS
 from jsrl.config import TrainConfig
 from jsrl.errors import UserError
 
@@ -20,6 +23,9 @@ def check(config: TrainConfig) -> None:
         _one_of(f"{group}.kind", getattr(config, group).kind, kinds)
     _one_of("start", config.start, ("cold", "warm", "naive"))
     _one_of("device", config.device.split(":")[0], ("auto", "cpu", "cuda"))
+    _one_of("dataset.backend", config.dataset.backend, ("hdf5", "d4rl"))
+    _one_of("guide.which", config.guide.which, ("exploration", "guide"))
+    _one_of("activation.name", config.activation.name, ACTIVATIONS)
     _one_of("env.vectorisation", config.env.vectorisation, ("sync", "async"))
     _one_of("env.score_metric", config.env.score_metric, ("return", "success"))
     _one_of("curriculum.metric", config.curriculum.metric, ("success", "return"))
@@ -31,6 +37,7 @@ def check(config: TrainConfig) -> None:
         config.learner.initialisation,
         ("orthogonal", "pytorch", "variance_scaling"),
     )
+    _check_named(config)
     _check_seeds(config.seeds)
     _check_numbers(config)
     _check_shares(config)
@@ -58,6 +65,25 @@ def _one_of(key: str, value: str, choices: Collection[str]) -> None:
         raise UserError(f"{key}={value!r} is unknown; choose one of {', '.join(choices)}")
 
 
+def _check_named(config: TrainConfig) -> None:
+    """See that what a kind needs is named, before anything takes time."""
+    paths = {("dataset", "d4rl"): "a file or a D4RL name", ("dataset", "minari"): "a Minari id"}
+    paths |= {("guide", "run"): "a run directory or checkpoint"}
+    paths |= {("guide", "torchscript"): "a TorchScript file", ("guide", "onnx"): "an ONNX file"}
+    for (group, kind), what in paths.items():
+        part = getattr(config, group)
+        if part.kind == kind and not part.path:
+            raise UserError(f"{group}.path is not set; {group}={kind} needs {what} there")
+    targets = (("learner", "custom"), ("guide", "python"), ("curriculum", "custom"))
+    for group, kind in targets:
+        part = getattr(config, group)
+        if part.kind == kind and not part.target:
+            raise UserError(
+                f"{group}.target is not set; {group}={kind} needs module:attribute or "
+                "file.py:attribute there"
+            )
+
+
 def _check_seeds(seeds: list[int]) -> None:
     if not seeds:
         raise UserError("seeds=[] is empty; name at least one, for example seeds=[0]")
@@ -78,6 +104,8 @@ def _check_numbers(config: TrainConfig) -> None:
             "curriculum.guide_steps",
             "curriculum.tolerance",
             "dataset.seed",
+            "dataset.noise",
+            "guide.noise",
         ),
         1: (
             "threads",
@@ -104,10 +132,21 @@ def _check_numbers(config: TrainConfig) -> None:
             value = getattr(getattr(config, group) if group else config, name)
             if not value >= smallest:
                 raise UserError(f"{key}={value} must be at least {smallest}")
+    for group in ("dataset", "learner", "guide", "curriculum", "online"):
+        for name, value in asdict(getattr(config, group)).items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UserError(f"{group}.{name}={value} must be a finite number")
 
 
 def _check_shares(config: TrainConfig) -> None:
     learner = config.learner
+    for key in ("data_action_clip", "online_action_clip"):
+        clip = getattr(learner, key)
+        if clip is not None and not 0 < clip <= 1:
+            raise UserError(f"learner.{key}={clip} must lie in (0, 1], the range of actions")
+    limit = config.env.max_episode_steps
+    if limit is not None and limit < 1:
+        raise UserError(f"env.max_episode_steps={limit} must be at least 1, or null")
     if not 0 < learner.expectile < 1:
         raise UserError(f"learner.expectile={learner.expectile} must lie between 0 and 1")
     if not 0 <= learner.dropout < 1:
@@ -134,6 +173,12 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UserError(
             f"curriculum={curriculum} needs a guide, but guide=none; choose a guide, "
             "or curriculum=none"
+        )
+    decides = curriculum in ("jsrl", "custom")
+    if decides and config.curriculum.metric == "success" and config.env.success_key is None:
+        raise UserError(
+            "curriculum.metric=success needs to know of success, but env.success_key is null; name "
+            "the entry of info that says so, or use curriculum.metric=return"
         )
     if guide == "offline" and config.dataset.kind == "none" and config.offline.updates > 0:
         raise UserError(

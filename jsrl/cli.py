@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -65,9 +66,7 @@ def _overrides(command: str, arguments: Sequence[str]) -> list[str]:
             "--info",
             "-i",
         }
-        taken = [
-            b for a, b in zip(arguments, arguments[1:], strict=False) if a in options_with_value
-        ]
+        taken = [b for a, b in pairwise(arguments) if a in options_with_value]
         plain = [a for a in plain if a not in taken]
         rest = [a for a in arguments if a not in plain]
     if not plain:
@@ -77,7 +76,8 @@ def _overrides(command: str, arguments: Sequence[str]) -> list[str]:
     if command == "dataset" and len(plain) == 1:
         return [*rest, f"family={_quoted(plain[0])}"]
     return _fail(
-        f"jsrl {command}: {plain[0]!r} is no key=value; write it as key=value ({COMMANDS[command]})"
+        f"jsrl {command}: {plain[-1]!r} is no key=value; write it as key=value "
+        f"({COMMANDS[command]})"
     )
 
 
@@ -124,14 +124,18 @@ def _guarded(work: Callable[[Any], None]) -> Callable[[Any], None]:
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
 
-        from jsrl.config_errors import explain
+        from jsrl.config_errors import explain, unknown_key
         from jsrl.interrupts import Interrupted
 
+        name = HydraConfig.get().job.config_name or "config"
         alone = HydraConfig.get().mode is not RunMode.MULTIRUN
         try:
+            mistake = unknown_key(config, name)
+            if mistake is not None:
+                raise UserError(mistake)
             work(config)
         except OmegaConfBaseException as error:
-            message = explain(error, "config")
+            message = explain(error, name)
             if alone:
                 _fail(message)
             raise UserError(message) from error
@@ -258,6 +262,8 @@ def _run_directory(config: Any) -> Path:
     hydra_config = HydraConfig.get()
     if hydra_config.mode is RunMode.MULTIRUN:
         return Path(hydra_config.sweep.dir) / hydra_config.sweep.subdir
+    if not config.run_dir:
+        raise UserError(f"run_dir={config.run_dir!r} names no folder; choose one")
     return Path(config.run_dir)
 
 

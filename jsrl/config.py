@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 
 @dataclass
@@ -297,4 +297,14 @@ def register() -> None:
     }
     for group, schemas in nodes.items():
         for name, node in schemas.items():
-            store.store(group=group or None, name=name, node=node, provider="jsrl")
+            store.store(group=group or None, name=name, node=_schema(node), provider="jsrl")
+
+
+def _schema(kind: type) -> DictConfig:
+    """The schema of a dataclass. What is a plain dictionary in it takes any key without a ``+``."""
+    schema: DictConfig = OmegaConf.structured(kind)
+    for key in schema:
+        node = schema._get_node(key)
+        if isinstance(node, DictConfig) and node._metadata.object_type is dict:
+            OmegaConf.set_struct(node, False)
+    return schema

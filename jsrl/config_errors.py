@@ -1,16 +1,16 @@
 """Hydra's and OmegaConf's complaints in one line, with the nearest right name."""
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
     MissingMandatoryValue,
-    OmegaConfBaseException,
     ValidationError,
 )
 
@@ -35,17 +35,44 @@ def explain(error: BaseException, config_name: str) -> str:
         config_name: the primary configuration, from which known keys are taken.
     """
     chain = list(_causes(error))
+    override = _override(chain)
     for link in chain:
+        if isinstance(link, OverrideParseException):
+            reason = [*str(link).strip().splitlines(), "not Hydra's grammar"][1]
+            return f"{link.override} cannot be read ({reason}); write key=value, lists as [1,2]"
         if isinstance(link, MissingConfigException):
             return _missing_option(link)
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
-            return _unknown_key(link, config_name)
+            key = override.partition("=")[0] or str(link.full_key or link.key)
+            return _unknown_key(key, config_name)
         if isinstance(link, MissingMandatoryValue):
-            key = link.full_key or "a key"
+            named = re.search(r"Missing mandatory value: (\S+)", str(link))
+            key = link.full_key or (named.group(1) if named else "a key")
             return f"{key} is not set; give {key}=VALUE"
-        if isinstance(link, ValidationError):
-            return f"{link.full_key}: {_first_line(link)}"
+        # The innermost of several speaks in OmegaConf's own placeholders.
+        if isinstance(link, ValidationError) and "$" not in str(link):
+            return f"{override or link.full_key} does not fit: {_first_line(link)}"
     return _first_line(error)
+
+
+def unknown_key(config: DictConfig, config_name: str) -> str | None:
+    """What is wrong with a key that was added by ``+key=value`` and that nothing reads, if any."""
+    for key in _keys(config):
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        fields = getattr(OmegaConf.get_type(node), "__dataclass_fields__", None)
+        if fields is not None and name not in fields:
+            return _unknown_key(key, config_name)
+    return None
+
+
+def _override(chain: Iterable[BaseException]) -> str:
+    """The command line's ``key=value``, or its key, that Hydra stumbled over; empty if none."""
+    for link in chain:
+        found = re.match(r"(?:Error merging override|Could not override) '?([^'\n]+)", str(link))
+        if found:
+            return found.group(1).rstrip(".")
+    return ""
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -67,20 +94,19 @@ def _missing_option(error: MissingConfigException) -> str:
     return f"{group}={name} is unknown{_nearest(name, options)}; there are {', '.join(options)}"
 
 
-def _unknown_key(error: OmegaConfBaseException, config_name: str) -> str:
-    key = str(error.full_key or error.key)
+def _unknown_key(key: str, config_name: str) -> str:
     known = list(_keys(OmegaConf.structured(SCHEMAS[config_name])))
     return f"{key} is no key of the configuration{_nearest(key, known)}"
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
     """Every key that the schema knows, dotted, those of groups included."""
-    for key in config:
+    for key in map(str, config):
         name = f"{prefix}{key}"
         yield name
-        kind = OmegaConf.get_type(config, str(key))
+        kind = OmegaConf.get_type(config, key)
         if OmegaConf.is_missing(config, key):
-            kind = config._metadata.object_type.__annotations__.get(str(key))
+            kind = config._metadata.object_type.__annotations__.get(key)
             if kind is not None and hasattr(kind, "__dataclass_fields__"):
                 yield from _keys(OmegaConf.structured(kind), f"{name}.")
         elif isinstance(config._get_node(key), DictConfig):

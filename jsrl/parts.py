@@ -6,15 +6,23 @@ from typing import Any
 
 import torch
 
-from jsrl.build import build_dataset, build_guide, build_learner, env_settings, guide_view
-from jsrl.checkpoint import load_checkpoint
+from jsrl.build import (
+    build_curriculum,
+    build_dataset,
+    build_guide,
+    build_learner,
+    env_settings,
+    guide_view,
+)
+from jsrl.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.checks import offline_fraction
 from jsrl.collector import Collector
 from jsrl.config import TrainConfig
+from jsrl.curricula import curriculum_state, restore_curriculum
 from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
-from jsrl.guides import NetworkGuide, newest_checkpoint
+from jsrl.guides import NetworkGuide
 from jsrl.networks import GaussianPolicy
 from jsrl.online import OnlineRunner
 from jsrl.replay import OfflineBuffer, OnlineBuffer, Replay, pack
@@ -35,10 +43,11 @@ class Parts:
 
     def __init__(self, config: TrainConfig, collected: Path) -> None:
         self.config = config
-        self.device = resolve_device(config.device)
+        self.device = self._usable_device()
         self.settings = env_settings(config.env)
         self.spec = describe_env(self.settings)
         self._check_time_limit()
+        self._check_curriculum()
         self.layout = TransitionLayout(self.spec.observation_size, self.spec.action_size)
         self.streams = Streams(config.seeds)
         # Before data are collected, which takes a while: a mistake here is told at once.
@@ -240,6 +249,30 @@ class Parts:
                 f"curriculum.initial_guide_steps={steps} must lie between 0 and the time limit "
                 f"of {self.spec.id}, {limit} steps"
             )
+
+    def _check_curriculum(self) -> None:
+        """Make one and put it through a checkpoint, before it is needed."""
+        config = self.config.curriculum
+        curriculum = build_curriculum(config, self.spec.max_episode_steps, 0.0)
+        try:
+            restore_curriculum(curriculum, curriculum_state(curriculum))
+        except TypeError as error:
+            raise UserError(
+                f"curriculum.target={config.target!r} must make a dataclass of plain values, which "
+                f"a checkpoint can keep: {error}"
+            ) from error
+
+    def _usable_device(self) -> torch.device:
+        try:
+            device = resolve_device(self.config.device)
+            torch.zeros(1, device=device)
+        # PyTorch asserts that it was built for the device.
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"device={self.config.device!r} cannot be used: {str(error).splitlines()[0]}; "
+                "use device=cpu"
+            ) from error
+        return device
 
     def _require_same(self, name: str, fingerprint: str | None, part: Any) -> None:
         now = None if part is None else part.fingerprint

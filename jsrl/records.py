@@ -77,9 +77,7 @@ class Recorder:
     def episodes(self, episodes: Sequence[Episode], guide_share: np.ndarray) -> None:
         self.tracker.add(episodes, guide_share)
 
-    def record(
-        self, step: int, phase: str, metrics: Metrics, updates: int, env_steps: int
-    ) -> None:
+    def record(self, step: int, phase: str, metrics: Metrics, updates: int, env_steps: int) -> None:
         """Write the last update's metrics, the episodes since the last record, throughput.
 
         This is where the device is waited for: once a record, not once an update.

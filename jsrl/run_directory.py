@@ -40,6 +40,7 @@ class RunDirectory:
         self.dataset = path / "dataset.hdf5"
         self.config = path / "config.yaml"
         self.checkpoints = Checkpoints(path / "checkpoints", keep)
+        self._had_dataset = self.dataset.exists()
         self._new_folders = [p for p in (path, *path.parents) if not p.exists()]
         self._lock = self._make_and_lock()
 
@@ -119,10 +120,12 @@ class RunDirectory:
         return lock
 
     def _remove_traces(self) -> None:
-        """Leave no empty folders behind a start that failed before anything began."""
+        """Leave nothing behind a start that failed before anything began."""
         (self.path / ".lock").unlink(missing_ok=True)
+        if not self._had_dataset:
+            self.dataset.unlink(missing_ok=True)
         for folder in (self.path / "checkpoints", *self._new_folders):
-            with contextlib.suppress(OSError):  # not empty: the user's, or a failed start's data
+            with contextlib.suppress(OSError):  # not empty: what is there is the user's
                 folder.rmdir()
 
     def _refuse_changes(self, config: Mapping[str, Any]) -> None:
@@ -154,7 +157,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping):
             flat |= _flatten(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

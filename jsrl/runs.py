@@ -8,15 +8,15 @@ import yaml
 from omegaconf import OmegaConf
 
 from jsrl.build import build_curriculum, build_guide, env_settings, guide_view
-from jsrl.checkpoint import load_checkpoint
+from jsrl.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.config import TrainConfig
 from jsrl.curricula import restore_curriculum
 from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
-from jsrl.files import write_whole
 from jsrl.evaluate import Evaluator, evaluate_modes, guide_steps_of_episodes
 from jsrl.export import export_policy
-from jsrl.guides import NetworkGuide, newest_checkpoint
+from jsrl.files import write_whole
+from jsrl.guides import NetworkGuide
 from jsrl.networks import GaussianPolicy, build_policy
 from jsrl.seeding import Streams
 from jsrl.summary import MODES, normalized_scores, summarise_evaluations

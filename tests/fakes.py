@@ -23,6 +23,7 @@ class CountingEnv(gym.Env[Any, Any]):
         lengths: an episode takes one of these numbers of steps.
         end: ``terminated`` or ``truncated``.
         succeeds: what ``info["success"]`` says at the end, False before; None leaves it out.
+            ``info["finished"]`` is there at the end only.
         dictionary: observe a dictionary of ``state`` and ``clock`` instead of one box.
         strays: a state that outlives the environment shifts the start: it never replays.
     """
@@ -81,6 +82,8 @@ class CountingEnv(gym.Env[Any, Any]):
             self.running = False
             self.finished += 1
         info = {} if self.succeeds is None else {"success": over and self.succeeds}
+        if over:
+            info["finished"] = True
         reward = self.clock + float(action[0])
         return (
             self._observe(),

@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[1] / "jsrl"
 # From the leaves to the top: a file imports only from files of earlier lines.
 LAYERS = [
     "errors seeding interrupts",
-    "types activations statistics checkpoint loading",
-    "networks losses",
+    "types activations statistics files loading",
+    "networks losses checkpoint",
     "learners.common",
     "learners.iql learners.bc",
     "guides.base",

@@ -6,7 +6,7 @@ code when loaded: ``python`` and ``torchscript``; the others run none.
 """
 
 from jsrl.guides.base import ForeignGuide, GuideView, RowPolicy
-from jsrl.guides.network import NetworkGuide, newest_checkpoint
+from jsrl.guides.network import NetworkGuide
 from jsrl.guides.onnx import onnx_guide
 from jsrl.guides.python import python_guide
 from jsrl.guides.torchscript import torchscript_guide
@@ -19,7 +19,6 @@ __all__ = [
     "NetworkGuide",
     "RowPolicy",
     "WaypointController",
-    "newest_checkpoint",
     "onnx_guide",
     "python_guide",
     "torchscript_guide",

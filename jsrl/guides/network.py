@@ -1,8 +1,6 @@
 """Guides that are policies of this package: trained a moment ago, or from a checkpoint."""
 
-import contextlib
 import copy
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +9,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jsrl.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.errors import UserError
 from jsrl.guides.base import GuideView, combine
 from jsrl.networks import GaussianPolicy, build_policy
 from jsrl.seeding import Streams
 from jsrl.types import EnvSpec, Observation, Policy
-
-CHECKPOINT_FORMAT = "jsrl-checkpoint"
 
 
 class NetworkGuide:
@@ -105,7 +102,7 @@ class NetworkGuide:
                 was trained with other observation or action sizes.
         """
         path = newest_checkpoint(path)
-        content = _load(path)
+        content = load_checkpoint(path)
         wanted = list(seeds) if guide_seed is None else [guide_seed] * len(seeds)
         missing = sorted(set(wanted) - set(content["seeds"]))
         if missing:
@@ -156,54 +153,6 @@ class NetworkGuide:
 
     def reset(self, mask: Bool[Tensor, "S E"]) -> None:
         """New episodes begin: nothing to do without memory."""
-
-
-def newest_checkpoint(path: Path) -> Path:
-    """The checkpoint at ``path``, or the newest valid one of the run directory ``path``.
-
-    Newest is last by name. One that is truncated is passed over for the one before it.
-
-    Raises:
-        UserError: if there is none.
-    """
-    path = Path(path)
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise UserError(
-            f"guide.path={str(path)!r} does not exist; expected a run directory or file"
-        )
-    files = sorted((path / "checkpoints").glob("*.pt"), reverse=True)
-    if not files:
-        raise UserError(
-            f"guide.path={str(path)!r} has no checkpoints/*.pt; expected a run directory of jsrl"
-        )
-    for file in files:
-        with contextlib.suppress(UserError):
-            _load(file)
-            return file
-    raise UserError(f"guide.path={str(path)!r}: none of its {len(files)} checkpoints can be read")
-
-
-def _load(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, tensors mapped from the file rather than read."""
-    foreign = f"guide.path={str(path)!r} is not a checkpoint of jsrl"
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{foreign}, or truncated ({_first_line(error)}); expected a run directory or one of "
-            "its checkpoints/*.pt"
-        ) from error
-    if not isinstance(content, dict) or content.get("format") != CHECKPOINT_FORMAT:
-        raise UserError(
-            f"{foreign}: it has no format {CHECKPOINT_FORMAT!r}; load another library's file with "
-            "guide=python, guide=torchscript or guide=onnx"
-        )
-    absent = {"seeds", "policies", "environment"} - set(content)
-    if absent:
-        raise UserError(f"{foreign}: it lacks {sorted(absent)}")
-    return content
 
 
 def _check_sizes(

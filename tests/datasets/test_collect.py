@@ -76,6 +76,12 @@ def test_terminations_and_timeouts_are_told_apart():
     assert not cut.terminals.any()
 
 
+def test_a_termination_in_the_last_step_before_the_time_limit_is_no_timeout():
+    data = collected(2 * fakes.TIME_LIMIT, 0, lengths=(fakes.TIME_LIMIT,))
+    assert data.terminals.sum() == 2
+    assert not data.timeouts.any()
+
+
 def test_the_episode_that_the_number_cuts_ends_in_a_timeout():
     data = collected(7, 0, lengths=(3,))
     assert data.terminals.tolist() == [False, False, True, False, False, True, False]

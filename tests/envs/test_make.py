@@ -138,6 +138,25 @@ def test_success_is_read_from_info_and_nan_where_it_does_not_say():
     assert np.isnan(successes(success_key=None)).all()
 
 
+def test_success_is_undefined_for_those_environments_of_which_info_does_not_say():
+    settings = EnvSettings(fakes.COUNTING, {"lengths": (2, 6)}, success_key="finished")
+    # Seeds of a short and of a long episode.
+    environments, _ = begun(settings, 2, [seed_of_length(2), seed_of_length(6)])
+    environments.step(np.zeros((2, 2), np.float32))
+    successes = environments.step(np.zeros((2, 2), np.float32)).successes
+    np.testing.assert_array_equal(successes, [1.0, np.nan])
+    environments.close()
+
+
+def seed_of_length(length):
+    environment = fakes.CountingEnv(lengths=(2, 6))
+    for seed in range(100):
+        environment.reset(seed=seed)
+        if environment.length == length:
+            return seed
+    raise AssertionError("no seed of that length")
+
+
 def test_only_the_masked_environments_are_reset_and_ended_ones_wait():
     environments, first = begun(EnvSettings(fakes.COUNTING, {"lengths": (3,)}), 2)
     environments.step(np.zeros((2, 2), np.float32))

@@ -40,6 +40,7 @@ def write_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": "jsrl-checkpoint",
+        "version": 1,
         "seeds": seeds,
         "policies": {
             "exploration": {"description": policy.describe(), "state": policy.state_dict()}

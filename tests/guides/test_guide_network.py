@@ -6,8 +6,9 @@ import pytest
 import torch
 from guide_cases import SPEC, observations, random_policy, write_checkpoint
 
+from jsrl.checkpoint import newest_checkpoint
 from jsrl.errors import UserError
-from jsrl.guides import GuideView, NetworkGuide, newest_checkpoint
+from jsrl.guides import GuideView, NetworkGuide
 from jsrl.networks import GaussianPolicy
 from jsrl.seeding import Streams
 
@@ -171,7 +172,7 @@ def broken_checkpoint(tmp_path, case):
     elif case == "code":
         torch.save({"format": "jsrl-checkpoint", "object": random_policy([0])}, path)
     elif case == "lacking":
-        torch.save({"format": "jsrl-checkpoint", "seeds": [0]}, path)
+        torch.save({"format": "jsrl-checkpoint", "version": 1, "seeds": [0]}, path)
     elif case == "weights":
         content = torch.load(path, weights_only=True)
         del content["policies"]["exploration"]["state"]["log_std"]
