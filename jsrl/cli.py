@@ -124,15 +124,15 @@ def _guarded(work: Callable[[Any], None]) -> Callable[[Any], None]:
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
 
-        from jsrl.config_errors import explain, unknown_key
+        from jsrl.config_errors import explain, mistake
         from jsrl.interrupts import Interrupted
 
         name = HydraConfig.get().job.config_name or "config"
         alone = HydraConfig.get().mode is not RunMode.MULTIRUN
         try:
-            mistake = unknown_key(config, name)
-            if mistake is not None:
-                raise UserError(mistake)
+            wrong = mistake(config, name)
+            if wrong is not None:
+                raise UserError(wrong)
             work(config)
         except OmegaConfBaseException as error:
             message = explain(error, name)

@@ -163,7 +163,7 @@ class Collector:
 
     def _still(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """A seed whose policy is no longer finite stands still and is reported, never dropped."""
-        broken: NDArray[np.bool_] = ~np.isfinite(actions).all(-1)
+        broken = np.logical_not(np.isfinite(actions).all(-1))
         self.non_finite |= broken.reshape(self._shape).any(-1)
         return np.where(broken[:, None], np.float32(0), actions)
 

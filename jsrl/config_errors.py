@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
-    MissingMandatoryValue,
     ValidationError,
 )
 
@@ -45,18 +44,19 @@ def explain(error: BaseException, config_name: str) -> str:
         if isinstance(link, ConfigKeyError | ConfigAttributeError):
             key = override.partition("=")[0] or str(link.full_key or link.key)
             return _unknown_key(key, config_name)
-        if isinstance(link, MissingMandatoryValue):
-            named = re.search(r"Missing mandatory value: (\S+)", str(link))
-            key = link.full_key or (named.group(1) if named else "a key")
-            return f"{key} is not set; give {key}=VALUE"
         # The innermost of several speaks in OmegaConf's own placeholders.
         if isinstance(link, ValidationError) and "$" not in str(link):
             return f"{override or link.full_key} does not fit: {_first_line(link)}"
     return _first_line(error)
 
 
-def unknown_key(config: DictConfig, config_name: str) -> str | None:
-    """What is wrong with a key that was added by ``+key=value`` and that nothing reads, if any."""
+def mistake(config: DictConfig, config_name: str) -> str | None:
+    """What is wrong with a composed configuration, if anything.
+
+    A key may have no value, or, added by ``+key=value``, be one that nothing reads.
+    """
+    for key in sorted(OmegaConf.missing_keys(config)):
+        return f"{key} is not set; give {key}=VALUE"
     for key in _keys(config):
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config

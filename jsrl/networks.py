@@ -75,7 +75,8 @@ class SeedLinear(nn.Module):
             # A batch of matrix-vector products takes another path in BLAS for one matrix than
             # for several, with other rounding; a sum over the last axis does not.
             return (x * weight.mT).sum(-1, keepdim=True) + bias
-        return torch.baddbmm(bias, x, weight)
+        # Faster than baddbmm; compiled, the bias is added together with the activation.
+        return torch.bmm(x, weight).add_(bias)
 
 
 class SeedLayerNorm(nn.Module):

@@ -18,24 +18,15 @@ from jsrl.build import build_curriculum
 from jsrl.checks import check
 from jsrl.config import TrainConfig
 from jsrl.curricula import ConstantCurriculum, curriculum_state, restore_curriculum
-from jsrl.evaluate import evaluate_modes, guide_steps_of_episodes, steps_to_success
 from jsrl.figures import learning_curve
 from jsrl.interrupts import Interrupted, StopRequest
+from jsrl.judge import Judge
 from jsrl.loggers import read_records
 from jsrl.parts import Parts
 from jsrl.records import Recorder
 from jsrl.run_directory import RunDirectory
-from jsrl.seeding import Key
-from jsrl.summary import normalized_scores, summarise_evaluations, versions
+from jsrl.summary import summarise_evaluations, versions
 from jsrl.types import Curriculum, Metrics, Phase
-
-GUIDE_MEASUREMENT = "guide"
-"""Key of the evaluation that measures H1; the others are keyed by their environment step."""
-
-FINAL_EVALUATION = "final"
-
-Evaluations = dict[str, dict[str, list[float]]]
-"""For each mode and measure the value of every seed."""
 
 
 @dataclass
@@ -116,6 +107,7 @@ class Run:
             state=state["recorder"] if state else None,
             resume_from=self._position() if state else None,
         )
+        self.judge = Judge(config, self.parts, self.recorder)
         if state:
             self._load(state)
         else:
@@ -164,30 +156,15 @@ class Run:
 
     def _measure_guide(self) -> None:
         """How well the guide does, and how many steps it takes: H1 and the curricula."""
-        config = self.config.curriculum
         if self.parts.guide is None:
             return
-        episodes = config.initial_episodes
-        measured = self._evaluate(("guide",), episodes, GUIDE_MEASUREMENT)["guide"]
-        steps, solved = steps_to_success(measured)
-        self.guide_evaluation = self._scores(measured.means())
-        scores = self.guide_evaluation[config.metric]
-        if not all(solved) and config.initial_guide_steps is None:
-            unsolved = [s for s, ok in zip(self.config.seeds, solved, strict=True) if not ok]
-            self.recorder.say(
-                f"the guide of seed {unsolved} solved none of {episodes} episodes: "
-                "H1 is the mean length of all of them"
-            )
-        if config.initial_guide_steps is not None:
-            steps = [config.initial_guide_steps] * len(steps)
+        config = self.config.curriculum
+        self.guide_evaluation, steps = self.judge.measure_guide(self.curricula)
         self.curricula = [
-            build_curriculum(config, h1, score) for h1, score in zip(steps, scores, strict=True)
+            build_curriculum(config, h1, score)
+            for h1, score in zip(steps, self.guide_evaluation[config.metric], strict=True)
         ]
-        self._log_evaluations({"guide": self.guide_evaluation}, 0)
-        self.recorder.say(
-            f"guide alone over {episodes} episodes: "
-            f"{config.metric} {_listed(scores)}; H1 = {_listed(steps)} steps"
-        )
+        self.judge.record({"guide": self.guide_evaluation}, self.curricula, 0)
 
     def _warm_up_critic(self) -> None:
         """The guide acts to the end of every episode; the actor is left as it is."""
@@ -209,7 +186,7 @@ class Run:
         total = self.config.online.steps
         self.recorder.begin_stage("learning online", total, self.clock.steps)
         if self.clock.steps == 0 and total > 0:
-            self._evaluate_and_log(("combined", "exploration"), 0)
+            self.judge.evaluate(("combined", "exploration"), self.curricula, 0)
         while self.clock.steps < total:
             self._step(self.curricula)
             self.clock.steps += self.config.env.num_envs
@@ -233,7 +210,7 @@ class Run:
         if not reports and not decides:
             return
         modes = ("combined", "exploration") if reports else (decide_on,)
-        evaluations = self._evaluate_and_log(modes, step)
+        evaluations = self.judge.evaluate(modes, self.curricula, step)
         if decides:
             scores = evaluations[decide_on][self.config.curriculum.metric]
             self.curricula = [
@@ -243,54 +220,6 @@ class Run:
         if reports:
             latest = runner_actions(self.parts, self.config.evaluation.interval)
             self.recorder.loggers.histogram("collect/actions", latest, step)
-
-    def _evaluate_and_log(self, modes: Sequence[str], step: int) -> Evaluations:
-        results = self._evaluate(modes, self.config.evaluation.episodes, step)
-        evaluations = {mode: self._scores(result.means()) for mode, result in results.items()}
-        self._log_evaluations(evaluations, step)
-        return evaluations
-
-    def _evaluate(self, modes: Sequence[str], episodes: int, key: Key) -> dict[str, Any]:
-        steps = guide_steps_of_episodes(self.curricula, self.parts.streams, episodes, key)
-        return evaluate_modes(
-            self.parts.evaluator,
-            modes,
-            self.parts.learner.policy(),
-            self.parts.guide_in_evaluation,
-            steps,
-            key,
-        )
-
-    def _scores(self, means: dict[str, list[float]]) -> dict[str, list[float]]:
-        """Means with their normalised score; nothing but NaN for seeds that failed."""
-        env = self.config.env
-        scores = means | {
-            "normalized_score": normalized_scores(means, env.score_metric, env.score_range)
-        }
-        failed = self.parts.non_finite()
-        return {
-            name: [float("nan") if bad else v for v, bad in zip(values, failed, strict=True)]
-            for name, values in scores.items()
-        }
-
-    def _log_evaluations(self, evaluations: Evaluations, step: int) -> None:
-        """With the guide steps that the evaluation was made at."""
-        steps = guide_steps_of_episodes(
-            self.curricula, self.parts.streams, self.config.evaluation.episodes, step
-        )
-        values: dict[str, Any] = {
-            f"evaluation/{mode}_{name}": seeds
-            for mode, scores in evaluations.items()
-            for name, seeds in scores.items()
-        }
-        values["curriculum/guide_steps"] = steps.mean(1).tolist()
-        values["curriculum/stage"] = [curriculum.stage for curriculum in self.curricula]
-        self.recorder.loggers.log(step, "online", values)
-        self.recorder.show(
-            step,
-            stage=_listed(values["curriculum/stage"]),
-            h=_listed(values["curriculum/guide_steps"]),
-        )
 
     def _record(self, step: int, phase: str, metrics: Metrics) -> None:
         seeds, runner = len(self.config.seeds), self.parts.runner
@@ -379,12 +308,7 @@ class Run:
         """Evaluate the final policy, draw the learning curve, write the summary."""
         self.recorder.end_stage()
         config, runner = self.config, self.parts.runner
-        modes = ("guide", "combined", "exploration")
-        results = self._evaluate(modes, config.evaluation.final_episodes, FINAL_EVALUATION)
-        evaluations = {mode: self._scores(result.means()) for mode, result in results.items()}
-        for mode, scores in evaluations.items():
-            values = {f"evaluation/{mode}_{name}": seeds for name, seeds in scores.items()}
-            self.recorder.loggers.log(self.clock.steps, "final", values)
+        evaluations = self.judge.evaluate_finally(self.curricula, self.clock.steps)
         self.recorder.loggers.flush()
         title = config.experiment or "jsrl"
         learning_curve(self.folder.figure, read_records(self.folder.metrics), title)
@@ -415,7 +339,3 @@ def runner_actions(parts: Parts, count: int) -> np.ndarray:
     rows = parts.runner.buffer.latest(count)
     actions: np.ndarray = rows[..., parts.layout.action].numpy()
     return actions
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.4g}" for value in values)

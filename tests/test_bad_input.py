@@ -1,6 +1,5 @@
 """Mistakes end a command with one line that names key or file, value and way out, and status 2."""
 
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,21 +50,14 @@ IN_A_PROCESS = [
     train(POINTMAZE, "seeds=[0", says=("seeds=[0", "lists as [1,2]")),
     train(POINTMAZE, "online.steps", says=("'online.steps'", "key=value")),
     Mistake(("evaluate",), ("run is not set", "give run=VALUE")),
-    Mistake(("evaluate", "run=nowhere"), ("run='nowhere'", "no run directory")),
-    Mistake(("export", "run=nowhere"), ("nowhere", "expected a run directory")),
     Mistake(("report",), ("runs is not set",)),
-    train(ALONE, "env.id=Pendulum-v9", says=("env.id='Pendulum-v9'", "'Pendulum-v1'")),
     train(ALONE, "env.id=CartPole-v1", says=("env.id='CartPole-v1'", "Discrete(2)", "continuous")),
     train(POINTMAZE, "dataset=d4rl", "dataset.path=cut.hdf5", says=("cut.hdf5", "truncated")),
-    train(POINTMAZE, "run_dir=file/run", says=("run_dir='file/run'", "cannot be written")),
     train(
         POINTMAZE,
         "curriculum.initial_guide_steps=61",
         says=("curriculum.initial_guide_steps=61", "time limit", "60 steps"),
     ),
-]
-
-HERE = [
     train((), "env=gymnasium", says=("env.id is not set",)),
     train(POINTMAZE, "guide=pythn", says=("guide=pythn", "did you mean python?")),
     train(POINTMAZE, "curriculum=jsr", says=("curriculum=jsr", "did you mean jsrl?")),
@@ -74,6 +66,12 @@ HERE = [
     train(POINTMAZE, "seeds=3", says=("seeds=3", "list")),
     train(POINTMAZE, "learner.hidden=[16,x]", says=("learner.hidden=[16,x]",)),
     train(POINTMAZE, "online.steps=null", says=("online.steps=null",)),
+    train(POINTMAZE, "run_dir=", says=("run_dir=''",)),
+    Mistake(("dataset",), ("path is not set",)),
+    Mistake(("benchmark", "seconds=x"), ("seconds=x",)),
+]
+
+HERE = [
     train(POINTMAZE, "seeds=[]", says=("seeds=[]", "for example seeds=[0]")),
     train(POINTMAZE, "seeds=[1,1]", says=("seeds=[1, 1]", "twice")),
     train(POINTMAZE, "seeds=[-1]", says=("seeds=[-1]", "negative")),
@@ -95,7 +93,6 @@ HERE = [
     train(POINTMAZE, "guide=none", says=("guide=none", "curriculum=jsrl")),
     train(POINTMAZE, "guide=waypoint", "start=warm", says=("start=warm", "guide=waypoint")),
     train(POINTMAZE, "env.success_key=null", says=("env.success_key", "curriculum.metric=return")),
-    train(POINTMAZE, "run_dir=", says=("run_dir=''",)),
     train(PYTHON, "guide.target=guides.py:f", "curriculum=custom", says=("curriculum.target is",)),
     train(ALONE, "env.id=FrozenLake-v1", says=("env.id='FrozenLake-v1'", "Discrete(16)")),
     train(ALONE, "env.kwargs.size=3", says=("env.kwargs={'size': 3}",)),
@@ -133,11 +130,13 @@ HERE = [
     train(GUIDED, "guide=run", "guide.path=foreign.pt", says=("foreign.pt", "not")),
     train(GUIDED, "guide=waypoint", says=("guide=waypoint", "PointMaze")),
     Mistake(("report", "nowhere"), ("nowhere", "no such directory")),
-    Mistake(("dataset",), ("path is not set",)),
     Mistake(("dataset", "adroit", "path=x.hdf5"), ("'adroit'", "pointmaze")),
     Mistake(("dataset", "pointmaze", "more", "path=x.hdf5"), ("'more'", "key=value")),
     Mistake(("dataset", "pointmaze", "path=x.hdf5", "transitions=0"), ("transitions=0",)),
-    Mistake(("benchmark", "seconds=x"), ("seconds=x",)),
+    Mistake(("evaluate", "run=nowhere"), ("run='nowhere'", "no run directory")),
+    Mistake(("export", "run=nowhere"), ("nowhere", "expected a run directory")),
+    train(ALONE, "env.id=Pendulum-v9", says=("env.id='Pendulum-v9'", "'Pendulum-v1'")),
+    train(POINTMAZE, "run_dir=file/run", says=("run_dir='file/run'", "cannot be written")),
 ]
 
 WHILE_RUNNING = [
@@ -220,7 +219,7 @@ def test_a_guide_that_answers_wrongly_stops_the_run_which_the_corrected_command_
     arguments = (*mistake.arguments, "logger=plain", "online.steps=20")
     check(call(monkeypatch, capfd, *arguments), mistake.words)
     assert not [name for name in listing(workshop) if name.endswith((".pt", ".tmp"))][1:]
-    if "far" in mistake.words[-1] or mistake.words[0] == "returned 2":
+    if "guide.action_high" in mistake.words:
         corrected = ("guide.action_low=[-2,-2]", "guide.action_high=[2,2]")
         assert call(monkeypatch, capfd, *arguments, *corrected).status == 0
         assert read_summary(workshop / "run")["env_steps"] == 20
@@ -278,7 +277,7 @@ def test_help_is_quiet_and_leaves_no_files(tmp_path: Path, arguments: tuple[str,
     outcome = run(tmp_path, *arguments)
     assert outcome.status == 0
     assert outcome.err == ""
-    assert "jsrl" in outcome.out
+    assert "jsrl" in outcome.out or "experiment: null" in outcome.out
     assert listing(tmp_path) == set()
 
 
@@ -286,4 +285,4 @@ def test_the_configuration_can_be_printed_with_every_key_of_a_run(tmp_path: Path
     outcome = run(tmp_path, "train", "--cfg", "job", "experiment=pointmaze_jsrl", "seeds=[7]")
     assert "- 7" in outcome.out.splitlines()
     assert "experiment: pointmaze_jsrl" in outcome.out
-    assert os.listdir(tmp_path) == []
+    assert listing(tmp_path) == set()

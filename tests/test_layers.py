@@ -36,6 +36,7 @@ LAYERS = [
     "config",
     "build checks config_errors",
     "parts",
+    "judge",
     "train runs benchmark",
     "jsrl",
     "cli",
@@ -43,7 +44,16 @@ LAYERS = [
 ]
 """``benchmark`` stands for all of its files: what they import of each other is their own affair."""
 
-READ_THE_CONFIGURATION = {"train", "runs", "build", "parts", "checks", "cli", "config_errors"}
+READ_THE_CONFIGURATION = {
+    "train",
+    "judge",
+    "runs",
+    "build",
+    "parts",
+    "checks",
+    "cli",
+    "config_errors",
+}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 

@@ -1,7 +1,5 @@
 """``jsrl benchmark``: how fast the package is on this machine, in one run."""
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ from jsrl.benchmark.problem import Sizes
 from jsrl.benchmark.results import collect_results, render, write
 from jsrl.benchmark.updates import measure_cuda_updates, measure_updates
 from jsrl.errors import UserError
+from jsrl.learners.common import has_cpp_compiler
 
 __all__ = ["benchmark"]
 
@@ -46,7 +45,7 @@ def benchmark(
         raise UserError(f"memory_steps={memory_steps} must be at least 1")
     sizes = sizes or Sizes()
     notes = []
-    if compiled and not _has_cpp_compiler():
+    if compiled and not has_cpp_compiler():
         compiled = False
         notes.append("No C++ compiler was found: the compiled update was not measured.")
     threads = torch.get_num_threads()
@@ -69,8 +68,3 @@ def benchmark(
     if output is not None:
         write(results, output)
     return results
-
-
-def _has_cpp_compiler() -> bool:
-    names = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
-    return any(name and shutil.which(name) for name in names)

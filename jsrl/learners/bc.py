@@ -87,7 +87,8 @@ class BC:
         """One gradient step on the negative log-likelihood."""
         log_prob = self.actor.log_prob(batch.observations, batch.actions, list(draws.values()))
         loss = weighted_log_likelihood_loss(log_prob, torch.ones_like(log_prob))
-        self.optimiser.step(loss)
+        self.optimiser.prepare("actor")
+        self.optimiser.descend(loss, "actor")
         return {"loss/actor": loss.detach()}
 
     def policy(self) -> GaussianPolicy:
@@ -105,8 +106,6 @@ class BC:
         """False for seeds that were frozen because their loss was not finite."""
         return self.optimiser.alive
 
-    def start_from(
-        self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool
-    ) -> None:
+    def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
         """Copy the policy of another BC's state, seed by seed; the optimiser stays fresh."""
         copy_seeds(self.actor, state["actor"], rows)

@@ -1,9 +1,11 @@
 """What learners share: one optimiser for all seeds, dropout masks, statistics."""
 
-import copy
 import math
-from collections.abc import Sequence
-from typing import Any
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,21 +15,103 @@ from jsrl.errors import UserError
 from jsrl.seeding import Streams
 from jsrl.types import Draws, Metrics
 
+P = ParamSpec("P")
+R = TypeVar("R")
+
+FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
+"""Adam's constants (Kingma and Ba 2015)."""
 VECTOR_WIDTH = 16
 """float32 numbers in the widest vector register of a CPU (AVX-512)."""
+
+
+class ParameterGroup:
+    """Parameters ``[S, …]`` that learn at one rate, with Adam's averages of their gradients.
+
+    What changes from step to step is kept in tensors, so that a compiled step does not depend on
+    it.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], learning_rate: float) -> None:
+        self.parameters = parameters
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+        self.learning_rate = learning_rate
+        self.steps, self.clock, self.duration = 0, 0, 0
+        self._fused = [_whole_registers(x) for x in (parameters, self.first, self.second)]
+        self._step, self._size, self._scale = torch.zeros(3, device=parameters[0].device).unbind()
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the next step."""
+        if not self.duration:
+            return self.learning_rate
+        progress = min(self.clock / self.duration, 1)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+    def prepare(self) -> None:
+        """Set rate and bias corrections for the next step, and move the schedule on."""
+        self.steps += 1
+        self._step.fill_(self.steps)
+        self._size.fill_(self.rate / (1 - FIRST_DECAY**self.steps))
+        self._scale.fill_(1 / math.sqrt(1 - SECOND_DECAY**self.steps))
+        self._rate = self.rate
+        self.clock += 1
+
+    def descend(self, gradients: Sequence[Tensor], alive: Bool[Tensor, " S"] | None) -> None:
+        """One step of Adam. Seeds that are not ``alive`` (None: all are) stay as they are."""
+        if alive is not None:
+            gradients = [torch.where(_like(alive, g), g, 0.0) for g in gradients]
+            for average in self.first:
+                average.mul_(_like(alive, average))
+        if not torch.compiler.is_compiling():
+            self._descend_fused(gradients)
+            return
+        for p, g, m, v in zip(self.parameters, gradients, self.first, self.second, strict=True):
+            m.lerp_(g, 1 - FIRST_DECAY)
+            v.lerp_(g * g, 1 - SECOND_DECAY)
+            p.sub_(self._size * m / (v.sqrt() * self._scale + EPSILON))
+
+    def _descend_fused(self, gradients: Sequence[Tensor]) -> None:
+        parameters, first, second = self._fused
+        torch._fused_adam_(
+            parameters,
+            _whole_registers(gradients),
+            first,
+            second,
+            [],
+            [self._step] * len(parameters),
+            lr=self._rate,
+            beta1=FIRST_DECAY,
+            beta2=SECOND_DECAY,
+            weight_decay=0.0,
+            eps=EPSILON,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def averages(self) -> dict[str, list[Tensor]]:
+        """What a checkpoint keeps of Adam; nothing before the first step."""
+        return {"exp_avg": self.first, "exp_avg_sq": self.second} if self.steps else {}
+
+    def clocks(self, name: str) -> dict[str, Any]:
+        """The group's step count and schedule as plain values, and the rate that follows."""
+        schedule = [self.clock, self.duration]
+        return {"name": name, "steps": self.steps, "schedule": schedule, "lr": self.rate}
+
+    def load(self, averages: dict[str, list[Tensor]], clocks: dict[str, Any]) -> None:
+        """Continue where ``averages`` and ``clocks`` were taken."""
+        for own, key in ((self.first, "exp_avg"), (self.second, "exp_avg_sq")):
+            for i, tensor in enumerate(own):
+                tensor.copy_(averages[key][i]) if averages else tensor.zero_()
+        self.steps = clocks["steps"]
+        self.clock, self.duration = clocks["schedule"]
 
 
 class SeedOptimiser:
     """Adam for named groups of parameters ``[S, …]``.
 
-    Adam is elementwise, so one optimiser serves all seeds. PyTorch's fused kernel takes whole
-    vector registers and rounds what is left over in another way; there a seed's numbers would
-    depend on its place in the tensor, and so on the seeds beside it. Parameters of which a seed's
-    share does not fill whole registers (biases and log standard deviations of a few actions, say)
-    are therefore stepped by the plain kernels.
-
-    A step moves only parameters that the loss reaches. A seed whose loss is not finite is frozen
-    from that update on: its gradients count as 0, and ``alive`` says so.
+    Adam is elementwise, so one optimiser serves all seeds. A seed whose loss is not finite is
+    frozen from that update on: its weights stay as they are, and ``alive`` says so.
 
     Args:
         groups: parameters by name.
@@ -38,82 +122,63 @@ class SeedOptimiser:
     def __init__(
         self, groups: dict[str, list[nn.Parameter]], learning_rate: float, num_seeds: int
     ) -> None:
-        self._learning_rate = learning_rate
-        self._adam = torch.optim.Adam(
-            [
-                {"params": part, "name": name, "fused": fused}
-                for name, parameters in groups.items()
-                for fused in (True, False)
-                if (part := [p for p in parameters if _fills_registers(p) is fused])
-            ],
-            lr=learning_rate,
-        )
-        self._parameters = [p for parameters in groups.values() for p in parameters]
-        self._schedules = dict.fromkeys(groups, (0, 0))
-        self.alive: Bool[Tensor, " S"] = torch.ones(
-            num_seeds, dtype=torch.bool, device=self._parameters[0].device
-        )
+        self._groups = {name: ParameterGroup(p, learning_rate) for name, p in groups.items()}
+        device = next(iter(groups.values()))[0].device
+        self.alive: Bool[Tensor, " S"] = torch.ones(num_seeds, dtype=torch.bool, device=device)
 
     def start_schedule(self, group: str, updates: int) -> None:
         """Decay the group's rate to 0 along a cosine over ``updates``; 0 keeps it constant."""
-        self._schedules[group] = (0, updates)
-        self._set_rate(group)
+        self._groups[group].clock, self._groups[group].duration = 0, updates
 
-    def step(self, losses: Float[Tensor, " S"]) -> None:
-        """Descend the sum of the seeds' losses."""
-        self._adam.zero_grad(set_to_none=True)
-        losses.sum().backward()  # type: ignore[no-untyped-call]
-        self.alive &= losses.detach().isfinite()
-        # Looking at the flag is free on the CPU; on a GPU it would wait for the device.
-        if self.alive.device.type != "cpu" or not bool(self.alive.all()):
-            self._clear_frozen_gradients()
-        self._adam.step()
-        moved = {
-            group["name"]
-            for group in self._adam.param_groups
-            if any(p.grad is not None for p in group["params"])
-        }
-        for name, (clock, updates) in self._schedules.items():
-            if updates and name in moved:
-                self._schedules[name] = (clock + 1, updates)
-                self._set_rate(name)
+    def descend(self, losses: Float[Tensor, " S"], *names: str) -> None:
+        """Descend the sum of the seeds' losses with the named groups; may be compiled."""
+        groups = [self._groups[name] for name in names]
+        parameters = [p for group in groups for p in group.parameters]
+        gradients = iter(torch.autograd.grad(losses.sum(), parameters))
+        with torch.no_grad():
+            self.alive &= losses.isfinite()
+            # Looking at the flag is free on the CPU; on a GPU it would wait for the device, and
+            # it cannot be compiled.
+            look = self.alive.device.type == "cpu" and not torch.compiler.is_compiling()
+            alive = None if look and bool(self.alive.all()) else self.alive
+            for group in groups:
+                group.descend([next(gradients) for _ in group.parameters], alive)
+
+    def prepare(self, *names: str) -> None:
+        """Count a step of the named groups; comes before each ``descend``, and is not compiled."""
+        for name in names:
+            self._groups[name].prepare()
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "adam": self._adam.state_dict(),
-            "schedules": {name: list(value) for name, value in self._schedules.items()},
-            "alive": self.alive.cpu(),
+        adam = {
+            "state": {name: group.averages() for name, group in self._groups.items()},
+            "param_groups": [group.clocks(name) for name, group in self._groups.items()],
         }
+        return {"adam": adam, "alive": self.alive.cpu()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        # A copy: Adam would go on in the very tensors that it is given.
-        self._adam.load_state_dict(copy.deepcopy(state["adam"]))
-        for name, (clock, updates) in state["schedules"].items():
-            self._schedules[name] = (clock, updates)
-            self._set_rate(name)
+        for clocks in state["adam"]["param_groups"]:
+            name = clocks["name"]
+            self._groups[name].load(state["adam"]["state"][name], clocks)
         self.alive.copy_(state["alive"])
 
-    def _set_rate(self, name: str) -> None:
-        clock, updates = self._schedules[name]
-        share = 0.5 * (1 + math.cos(math.pi * min(clock / updates, 1))) if updates else 1.0
-        for group in self._adam.param_groups:
-            if group["name"] == name:
-                group["lr"] = self._learning_rate * share
 
-    def _clear_frozen_gradients(self) -> None:
-        """No gradient and no momentum for frozen seeds, so that their weights stay as they are."""
-        for parameter in self._parameters:
-            if parameter.grad is None:
-                continue
-            alive = self.alive.view(-1, *[1] * (parameter.dim() - 1))
-            parameter.grad = torch.where(alive, parameter.grad, 0.0)
-            state = self._adam.state.get(parameter)
-            if state:
-                state["exp_avg"].mul_(alive)
+def _like(alive: Bool[Tensor, " S"], tensor: Tensor) -> Bool[Tensor, "S *ones"]:
+    return alive.view(-1, *[1] * (tensor.dim() - 1))
 
 
-def _fills_registers(parameter: nn.Parameter) -> bool:
-    return parameter[0].numel() % VECTOR_WIDTH == 0
+def _whole_registers(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors ``[S, …]``, taken apart into seeds where a seed does not fill whole registers.
+
+    PyTorch's fused kernel rounds what is left over after whole vector registers in another way;
+    there a seed's numbers would depend on its place in the tensor.
+    """
+    parts: list[Tensor] = []
+    for tensor in tensors:
+        tensor = tensor.detach().contiguous()
+        whole = len(tensor) == 1 or tensor[0].numel() % VECTOR_WIDTH == 0
+        parts += [tensor] if whole else tensor.unbind()
+    return parts
 
 
 def dropout_masks(
@@ -162,3 +227,26 @@ def copy_seeds(
             )
         chosen[name] = value
     module.load_state_dict(chosen)
+
+
+def compiled(update: Callable[P, R]) -> Callable[P, R]:
+    """``update`` through ``torch.compile``, gradients and optimiser included.
+
+    Without a C++ compiler it comes back as it is, with a warning.
+    """
+    if not torch.cuda.is_available() and not has_cpp_compiler():
+        warnings.warn("no C++ compiler was found: the update is not compiled", stacklevel=2)
+        return update
+    from torch._dynamo import config  # slow to import
+
+    # Gradients are taken within the update. PyTorch versions without this setting compile around
+    # them, which is slower.
+    if hasattr(config, "trace_autograd_ops"):
+        config.trace_autograd_ops = True
+    return torch.compile(update, dynamic=False)
+
+
+def has_cpp_compiler() -> bool:
+    """Whether ``torch.compile`` finds what it needs for the CPU."""
+    names = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
+    return any(name and shutil.which(name) for name in names)

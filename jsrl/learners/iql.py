@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from jsrl.learners.common import (
     SeedOptimiser,
     advantage_statistics,
+    compiled,
     copy_seeds,
     dropout_masks,
 )
@@ -158,12 +159,9 @@ class IQL:
             settings.learning_rate,
             self.num_seeds,
         )
-        wrap = torch.compile if settings.compile else _as_is
-        self._value_losses = wrap(self.value_losses)
-        self._actor_critic_losses = wrap(self.actor_critic_losses)
-        self._joint_losses = wrap(self.joint_losses)
-        self._targets = list(self.networks.target_critic.parameters())
-        self._sources = list(self.networks.critic.parameters())
+        self._descend = compiled(self.descend) if settings.compile else self.descend
+        self._targets: list[Tensor] = list(self.networks.target_critic.parameters())
+        self._sources: list[Tensor] = list(self.networks.critic.parameters())
         self._trains_actor = True
 
     def draws(self, streams: Streams) -> Draws:
@@ -179,17 +177,27 @@ class IQL:
 
     def update(self, batch: Batch, draws: Draws) -> Metrics:
         """One gradient step of every network, in the order that the settings name."""
-        dropout = list(draws.values())
+        trained = ("critic", "actor") if self._trains_actor else ("critic",)
+        self.optimiser.prepare("value", *trained)
+        return self._descend(batch.rows, batch.layout, list(draws.values()), trained)
+
+    def descend(
+        self,
+        rows: Tensor,
+        layout: TransitionLayout,
+        dropout: Sequence[Tensor],
+        trained: Sequence[str],
+    ) -> Metrics:
+        """All of an update but the clocks: tensors in, tensors out, compiled as one."""
         if self.settings.value_first:
-            metrics, target_q = self._value_losses(batch.rows, batch.layout)
-            self.optimiser.step(metrics["loss/value"])
-            metrics |= self._actor_critic_losses(batch.rows, batch.layout, target_q, dropout)
-            self.optimiser.step(metrics["loss/critic"] + metrics["loss/actor"])
+            metrics, target_q = self.value_losses(rows, layout)
+            self.optimiser.descend(metrics["loss/value"], "value")
+            metrics |= self.actor_critic_losses(rows, layout, target_q, dropout)
+            self.optimiser.descend(metrics["loss/critic"] + metrics["loss/actor"], *trained)
         else:
-            metrics = self._joint_losses(batch.rows, batch.layout, dropout)
-            self.optimiser.step(
-                metrics["loss/value"] + metrics["loss/critic"] + metrics["loss/actor"]
-            )
+            metrics = self.joint_losses(rows, layout, dropout)
+            losses = metrics["loss/value"] + metrics["loss/critic"] + metrics["loss/actor"]
+            self.optimiser.descend(losses, "value", *trained)
         with torch.no_grad():
             torch._foreach_lerp_(self._targets, self._sources, self.settings.target_rate)
         return {name: value.detach() for name, value in metrics.items()}
@@ -258,9 +266,7 @@ class IQL:
         """False for seeds that were frozen because their loss was not finite."""
         return self.optimiser.alive
 
-    def start_from(
-        self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool
-    ) -> None:
+    def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
         """Copy the networks of another IQL's state, or its actor alone; the optimiser stays fresh.
 
         Args:
@@ -308,7 +314,3 @@ class IQL:
             return metrics | {"loss/actor": torch.zeros_like(advantage[:, 0])}
         log_prob = self.networks.actor.log_prob(batch.observations, batch.actions, dropout)
         return metrics | {"loss/actor": weighted_log_likelihood_loss(log_prob, weights)}
-
-
-def _as_is(function: Any) -> Any:
-    return function

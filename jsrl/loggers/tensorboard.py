@@ -133,7 +133,7 @@ class TensorBoardLogger:
         indented = "".join(f"    {line}\n" for line in text.splitlines())  # Markdown: verbatim
         flat = {key: value for key, value in flatten(settings).items() if value is not None}
         results = {self._shown(name): 0.0 for name in RESULTS}
-        experiment, session_start, self._session_end = hparams(flat, results)  # type: ignore[no-untyped-call]
+        experiment, session_start, self._session_end = hparams(flat, results)
         try:
             self._writer.add_text("config", indented, self._start)
             for summary in (experiment, session_start):
@@ -164,7 +164,7 @@ class TensorBoardLogger:
             raise self._failure(error) from error
 
     def _summary(self, summary: Any) -> None:
-        self._writer._get_file_writer().add_summary(summary, self._start)  # type: ignore[no-untyped-call]
+        self._writer._get_file_writer().add_summary(summary, self._start)
 
     def _axis(self, step: int, phase: str) -> int:
         return step - self._offline_updates if phase == "offline" else step
