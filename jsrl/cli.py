@@ -96,6 +96,9 @@ def _run_job(command: str, overrides: list[str]) -> None:
     from jsrl.config_errors import explain
 
     register()
+    # As with `python -m`: environments, guides and learners may be modules in the user's folder.
+    # Last, so that nothing there hides an installed package.
+    sys.path.append(str(Path.cwd()))
     sys.argv = [f"jsrl {command}", *overrides]
     # Hydra would print a traceback of its own; with this it raises, and the message is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -105,6 +108,9 @@ def _run_job(command: str, overrides: list[str]) -> None:
         job(JOBS[command])()
     except UserError as error:
         _fail(str(error))
+    except BrokenPipeError:
+        # Whoever was reading, `head` say, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         # While nothing was running yet, for the second time, or in a sweep over processes.
         print("stopped by SIGINT: run the same command again to resume from what was saved")

@@ -340,7 +340,7 @@ def test_a_full_disk_stops_a_run_with_one_line_and_loses_nothing(tmp_path: Path)
     # Room for the first checkpoints; with the buffer they grow.
     def small_files() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (76_000, 76_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (68_000, 68_000))
 
     checkpoints = tmp_path / "run" / "checkpoints"
     outcome = run(tmp_path, *command, preexec_fn=small_files)

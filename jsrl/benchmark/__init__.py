@@ -8,7 +8,7 @@ import torch
 from jsrl.benchmark.acting import measure_environment_steps, measure_latency
 from jsrl.benchmark.memory import measure_memory
 from jsrl.benchmark.problem import Sizes
-from jsrl.benchmark.results import collect_results, render, write
+from jsrl.benchmark.results import collect_results, prepare_folder, render, write
 from jsrl.benchmark.updates import measure_cuda_updates, measure_updates
 from jsrl.errors import UserError
 from jsrl.learners.common import has_cpp_compiler
@@ -43,6 +43,8 @@ def benchmark(
         raise UserError(f"seconds={seconds} must be above 0")
     if memory_steps < 1:
         raise UserError(f"memory_steps={memory_steps} must be at least 1")
+    if output is not None:
+        prepare_folder(output)
     sizes = sizes or Sizes()
     notes = []
     if compiled and not has_cpp_compiler():

@@ -46,7 +46,7 @@ def measure_memory(hidden: int, batch_size: int, steps: int) -> list[Measurement
     growth = None if before is None or after is None else after - before
     return [
         Measurement("Memory", f"growth over {steps:,} steps", growth, "MiB", at_most=GROWTH_TARGET),
-        Measurement("Memory", "peak of this process", peak_memory_mib(), "MiB"),
+        Measurement("Memory", "peak", peak_memory_mib(), "MiB"),
     ]
 
 

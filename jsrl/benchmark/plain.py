@@ -106,7 +106,7 @@ class PlainIQL:
             "loss/value": value_loss.item(),
             "loss/actor": actor_loss.item(),
             "loss/critic": critic_loss.item(),
-            "value/q": q1.mean().item(),
+            "value/q": (q1.mean() + q2.mean()).item() / 2,
             "advantage/mean": advantage.mean().item(),
         }
 

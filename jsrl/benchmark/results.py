@@ -13,9 +13,11 @@ from typing import Any
 import torch
 
 from jsrl.errors import UserError
+from jsrl.files import write_whole
 from jsrl.summary import versions
 
 NOTES = (
+    "An update with S seeds counts S times: rates are updates of a seed per second.",
     "Everything ran on one CPU thread, the variants in turn within each round; rates are medians "
     "over the rounds and ratios are medians of the ratio within a round.",
     "Compare ratios within one run: rates of different runs also differ by what else the machine "
@@ -72,22 +74,21 @@ def render(results: dict[str, Any]) -> str:
     return "\n".join([*lines, "", *(f"- {note}" for note in results["notes"])])
 
 
-def write(results: dict[str, Any], directory: Path) -> None:
-    """``benchmark.json`` and ``benchmark.md``. Raises UserError if they cannot be written."""
-    texts = {
-        "benchmark.json": json.dumps(results, indent=2, ensure_ascii=False),
-        "benchmark.md": f"# Speed\n\n{render(results)}",
-    }
+def prepare_folder(directory: Path) -> None:
+    """Make the folder for the results. Raises UserError before time is spent on measuring."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        for name, text in texts.items():
-            beside = directory / f".{name}.partial"
-            beside.write_text(text + "\n", encoding="utf-8")
-            beside.replace(directory / name)
     except OSError as error:
         raise UserError(
-            f"output={directory} cannot be written: {error.strerror}; choose another folder"
+            f"output={directory} cannot be made a folder: {error.strerror}; choose another"
         ) from error
+
+
+def write(results: dict[str, Any], directory: Path) -> None:
+    """``benchmark.json`` and ``benchmark.md``. Raises UserError if they cannot be written."""
+    text = json.dumps(results, indent=2, ensure_ascii=False)
+    write_whole(directory / "benchmark.json", f"{text}\n".encode())
+    write_whole(directory / "benchmark.md", f"# Speed\n\n{render(results)}\n".encode())
 
 
 def cpu_name() -> str:

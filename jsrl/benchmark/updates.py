@@ -91,7 +91,7 @@ def _compared(times: Times, mode: str) -> list[Measurement]:
     one = times[f"{mode} 1"]
     speed_up = ratio(times["plain"], one)
     roofline = ratio(times["products"], one)
-    rows = [_rate(f"{mode}, S={n}, seeds together", times[f"{mode} {n}"], n) for n in SEEDS]
+    rows = [_rate(f"{mode}, S={n}", times[f"{mode} {n}"], n) for n in SEEDS]
     least = ROOFLINE_TARGET if mode == "compiled" else None
     return [
         *rows,

@@ -97,7 +97,12 @@ def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
                 disable_env_checker=True,
                 **settings.kwargs,
             )
-    except (gym.error.Error, ModuleNotFoundError) as error:
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"env.id={settings.id!r} cannot be made: {error.msg.splitlines()[0]}; install the "
+            "module, or run the command in the folder that holds it"
+        ) from error
+    except gym.error.Error as error:
         raise UserError(_unregistered(settings.id, error)) from error
     except (TypeError, ValueError, AssertionError) as error:
         raise UserError(

@@ -170,11 +170,11 @@ def load_run(directory: Path) -> Run:
             " seeds; restore the file or leave the run out"
         )
     settings = flatten({str(k): v for k, v in config.items() if k not in WITHOUT_EFFECT})
-    experiment, seeds = str(config["experiment"]), tuple(config["seeds"])
+    experiment, seeds = str(config["experiment"] or "unnamed"), tuple(config["seeds"])
     if not (directory / "summary.json").exists():
         return Run(directory, settings, experiment, seeds, None, _progress(directory))
     summary = _load_summary(directory / "summary.json")
-    return Run(directory, settings, summary["experiment"], tuple(summary["seeds"]), summary)
+    return Run(directory, settings, experiment, tuple(summary["seeds"]), summary)
 
 
 def _progress(directory: Path) -> str:
