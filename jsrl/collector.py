@@ -57,9 +57,11 @@ class Collector:
         self._streams = streams
         self._layout = TransitionLayout(spec.observation_size, spec.action_size)
         self._rows = np.zeros((count, self._layout.width), np.float32)
+        self._packed = self._rows.reshape(seeds, num_envs, -1)
         self._observations = np.zeros((count, spec.observation_size), np.float32)
         self._history = np.zeros((count, spec.max_episode_steps, spec.action_size), np.float32)
         self._started = np.zeros(count, bool)
+        self._some_ended = True
         self._episode = np.full(count, -1, np.int64)
         self._clock = np.zeros(count, np.int64)
         self._guide_steps = np.zeros(count, np.int64)
@@ -88,7 +90,7 @@ class Collector:
         Returns:
             The transitions, packed (valid until the next step), and the episodes that ended.
         """
-        if not self._started.all():
+        if self._some_ended:
             self._begin_episodes(guide, curricula)
         by_guide = self._clock < self._guide_steps
         actions = self._act(exploration, guide, by_guide)
@@ -96,7 +98,7 @@ class Collector:
         self._pack(actions, step, by_guide)
         episodes = self._count(actions, step)
         self._observations = step.observations
-        return self._rows.reshape(*self._shape, -1), episodes
+        return self._packed, episodes
 
     def close(self) -> None:
         self._environments.close()
@@ -144,6 +146,8 @@ class Collector:
         self.non_finite = state["non_finite"].numpy().copy()
         strayed = self._replay(guide)
         self._started &= ~strayed
+        self._some_ended = not self._started.all()
+        self._rows[:, self._layout.stage] = self._stage
         self._streams.load_state_dict(state["streams"])
         return [int(i) for i in np.flatnonzero(strayed)]
 
@@ -176,7 +180,6 @@ class Collector:
         rows[:, layout.terminated] = step.terminated
         rows[:, layout.truncated] = step.truncated
         rows[:, layout.by_guide] = by_guide
-        rows[:, layout.stage] = self._stage
 
     def _count(self, actions: NDArray[np.float32], step: Step) -> list[Episode]:
         """Move the clocks on; the episodes that ended."""
@@ -188,6 +191,7 @@ class Collector:
         if not ended.any():
             return []
         self._started &= ~ended
+        self._some_ended = True
         return [
             Episode(
                 seed_index=int(i) // self._shape[1],
@@ -213,6 +217,8 @@ class Collector:
         self._success[mask] = np.nan
         self._observations = self._environments.reset(mask, self._reset_seeds(mask))
         self._started |= mask
+        self._some_ended = False
+        self._rows[:, self._layout.stage] = self._stage
         if guide is not None:
             guide.reset(self._grid(mask))
 
@@ -270,7 +276,7 @@ class Collector:
             guide.act(self._on_device(observations), None, self._grid(acts))
 
     def _on_device(self, observations: NDArray[np.float32]) -> Float[Tensor, "S E O"]:
-        tensor = torch.from_numpy(observations).view(*self._shape, -1)
+        tensor = torch.from_numpy(observations.reshape(*self._shape, -1))
         return tensor if self._device.type == "cpu" else tensor.to(self._device, non_blocking=True)
 
     def _grid(self, mask: NDArray[np.bool_]) -> Bool[Tensor, "S E"]:

@@ -11,7 +11,6 @@ import torch
 from jsrl.checkpoint import Checkpoints, checkpoint_paths, load_checkpoint
 from jsrl.errors import UserError
 
-
 REQUIRED: dict[str, Any] = {"seeds": [0], "policies": {}, "environment": {}}
 
 

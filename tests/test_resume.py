@@ -207,6 +207,8 @@ def test_a_killed_process_leaves_a_run_that_the_same_command_completes(tmp_path:
     steps = load_checkpoint(checkpoint_paths(tmp_path / "parts" / "checkpoints")[-1])["clock"]
     outcome = run(tmp_path, *command)
     assert outcome.status == 0, outcome
+    assert outcome.err == ""
+    assert {path.name for path in tmp_path.iterdir()} == {"parts"}
     assert f"in stage online at {steps['steps']}" in outcome.out
     train_here(tmp_path / "whole", *overrides)
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
@@ -346,7 +348,8 @@ def test_a_full_disk_stops_a_run_with_one_line_and_loses_nothing(tmp_path: Path)
     outcome = run(tmp_path, *command, preexec_fn=small_files)
     assert outcome.status == 2
     assert len(outcome.err.splitlines()) == 1
-    assert "cannot write run/checkpoints/" in outcome.err
+    assert "run/checkpoints/" in outcome.err
+    assert "cannot be written" in outcome.err
     assert "File too large" in outcome.err
     assert "run the same command again" in outcome.err
     assert not [name for name in listing(tmp_path) if ".tmp" in name]

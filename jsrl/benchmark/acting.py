@@ -20,6 +20,7 @@ from jsrl.seeding import Streams
 from jsrl.types import EnvSpec, TransitionLayout
 
 COUNTS = (1, 16)
+STEPS_IN_ROUND = 160
 COLLECTOR_TARGET = 15.0
 POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False})
 
@@ -54,7 +55,8 @@ def measure_environment_steps(sizes: Sizes, seconds: float) -> list[Measurement]
     for count in COUNTS:
         raw, collecting = RawLoop(spec, policy, count), CollectorLoop(spec, policy, count)
         try:
-            times = interleaved({"raw": raw.step, "collector": collecting.step}, seconds)
+            loops = {"raw": raw.step, "collector": collecting.step}
+            times = interleaved(loops, seconds, calls=STEPS_IN_ROUND // count)
         finally:
             raw.close()
             collecting.close()
@@ -73,14 +75,18 @@ def measure_environment_steps(sizes: Sizes, seconds: float) -> list[Measurement]
 
 
 class RawLoop:
-    """E environments of one seed, the policy, and resets where an episode ended: nothing else."""
+    """E environments of one seed, the policy, and resets where an episode ended: nothing else.
+
+    Noise and starts are drawn as the collector draws them, so that both walk the same way: how
+    long the simulator takes depends on where it is.
+    """
 
     def __init__(self, spec: EnvSpec, policy: GaussianPolicy, count: int) -> None:
         self._environments = Environments(POINTMAZE, count)
         self._policy = policy
         self._streams = Streams([0])
-        self._seeds = list(range(count))
-        self._observations = self._environments.reset(np.ones(count, bool), self._seeds)
+        self._episodes = np.zeros(count, np.int64)
+        self._observations = self._reset(np.ones(count, bool))
 
     def step(self) -> None:
         obs = torch.from_numpy(self._observations).unsqueeze(0)
@@ -89,10 +95,17 @@ class RawLoop:
         self._observations = step.observations
         ended = step.terminated | step.truncated
         if ended.any():
-            self._observations = self._environments.reset(ended, self._seeds)
+            self._observations = self._reset(ended)
 
     def close(self) -> None:
         self._environments.close()
+
+    def _reset(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+        seeds = [0] * len(mask)
+        for i in np.flatnonzero(mask):
+            seeds[i] = self._streams.integer("reset", int(i), int(self._episodes[i]))[0]
+        self._episodes += mask
+        return self._environments.reset(mask, seeds)
 
 
 class CollectorLoop:

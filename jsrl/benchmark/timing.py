@@ -15,19 +15,21 @@ def interleaved(
     functions: Mapping[str, Callable[[], object]],
     seconds: float,
     finish: Callable[[], object] = lambda: None,
+    calls: int | None = None,
 ) -> Times:
     """Time functions in turn: A B C, A B C, …, so that a change of load meets all of them.
 
     Args:
-        functions: what to time, by name; each is called twice beforehand.
+        functions: what to time, by name; without ``calls`` each is called twice beforehand.
         seconds: how long, for each of them together.
         finish: called before the clock is read, to wait for a device.
+        calls: of each function in a round; by default as many as take 50 ms.
     """
-    calls = {name: _calls_in_block(function, finish) for name, function in functions.items()}
+    blocks = {name: calls or _calls_in_block(f, finish) for name, f in functions.items()}
     times: Times = {name: [] for name in functions}
     for _ in range(max(MIN_ROUNDS, round(seconds / BLOCK_SECONDS))):
         for name, function in functions.items():
-            times[name].append(_seconds_per_call(function, calls[name], finish))
+            times[name].append(_seconds_per_call(function, blocks[name], finish))
     return times
 
 
