@@ -178,7 +178,7 @@ def test_a_guide_with_memory_sees_the_same_again_after_a_kill(tmp_path: Path) ->
     assert 0 < np.mean(shares) < 1
 
 
-PLAIN = (*REACH, "guide=none", "curriculum=none", "online.offline_fraction=0", "offline.updates=0")
+PLAIN = (*REACH, "online.offline_fraction=0", "offline.updates=0", "online.updates_per_step=0.3")
 """Online IQL from scratch, in this process."""
 
 PENDULUM = (
