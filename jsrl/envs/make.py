@@ -90,7 +90,9 @@ def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
     """
     register_known_environments()
     try:
-        with _temporary_files_removed():
+        with _temporary_files_removed(), warnings.catch_warnings():
+            # Gymnasium warns of ids that are out of date; what matters is said by the error.
+            warnings.simplefilter("ignore", DeprecationWarning)
             env = gym.make(
                 settings.id,
                 max_episode_steps=settings.max_episode_steps,

@@ -291,10 +291,10 @@ def _columns(entry: str | int, spec: EnvSpec) -> list[int]:
                 return list(range(start, stop))
         names = [name for name, _, _ in spec.layout]
         raise UserError(f"guide.observation: {spec.id} has no part {entry!r}; it has {names}")
-    if not 0 <= entry < spec.observation_size:
+    if not isinstance(entry, int) or not 0 <= entry < spec.observation_size:
         raise UserError(
-            f"guide.observation: column {entry} is outside of the {spec.observation_size} "
-            f"columns of {spec.id}; count from 0"
+            f"guide.observation: {entry!r} is none of the {spec.observation_size} columns of "
+            f"{spec.id}; give whole numbers from 0, or names of parts"
         )
     return [entry]
 

@@ -90,6 +90,7 @@ def python_guide(
             raise UserError(
                 f"guide.arguments={dict(arguments)!r}: {target} takes none; leave empty"
             )
+        check_arguments(functools.partial(value, None), arguments, target, "guide.arguments")
         value = functools.partial(value, **arguments)
     return ForeignGuide(
         PythonPolicy(value, target),

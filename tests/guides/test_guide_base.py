@@ -60,7 +60,7 @@ def test_the_default_range_changes_no_bit():
     ("view", "words"),
     [
         (GuideView(observation=("velocity",)), ["guide.observation", "velocity", "desired_goal"]),
-        (GuideView(observation=(5,)), ["guide.observation", "column 5"]),
+        (GuideView(observation=(5,)), ["guide.observation", "5 is none of the 5 columns"]),
         (GuideView(observation=()), ["guide.observation", "empty"]),
         (GuideView(mean=(0.0,) * 4), ["guide.mean", "4", "5"]),
         (GuideView(std=(1.0,) * 6), ["guide.std", "6", "5"]),
