@@ -234,6 +234,14 @@ class GaussianPolicy(nn.Module):
         """Plain values from which ``build_policy`` makes this policy again, without its weights."""
         return {"class": "GaussianPolicy", "arguments": self.arguments}
 
+    def set_normaliser(
+        self, mean: Float[Tensor, " O"] | None, std: Float[Tensor, " O"] | None
+    ) -> None:
+        """Normalise by these statistics of a dataset, if this policy normalises at all."""
+        if self.normalise_observations and mean is not None and std is not None:
+            self.observation_mean.copy_(mean)
+            self.observation_std.copy_(std)
+
     def normalise(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
         """Observations in the units that the network was trained in."""
         if not self.normalise_observations:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from jsrl.learners.common import SeedOptimiser, copy_seeds, dropout_masks
+from jsrl.learners.common import SeedOptimiser, build_actor, copy_seeds, dropout_masks
 from jsrl.losses import weighted_log_likelihood_loss
 from jsrl.networks import INITIALISATIONS, GaussianPolicy
 from jsrl.seeding import Streams
@@ -50,24 +50,10 @@ class BC:
     ) -> None:
         self.settings = settings
         self.device = device
-        self.actor = GaussianPolicy(
-            len(streams),
-            observation_size,
-            action_size,
-            settings.hidden,
-            settings.activation,
-            settings.layer_norm,
-            settings.tanh_mean,
-            settings.log_std_range,
-            settings.online_action_clip,
-            settings.normalise_observations,
-        )
+        self.actor = build_actor(len(streams), observation_size, action_size, settings)
         initialisation = INITIALISATIONS[settings.initialisation]
         self.actor.mlp.initialise(initialisation, streams.child("initialisation"), "actor")
-        if settings.normalise_observations and observation_mean is not None:
-            assert observation_std is not None
-            self.actor.observation_mean.copy_(observation_mean)
-            self.actor.observation_std.copy_(observation_std)
+        self.actor.set_normaliser(observation_mean, observation_std)
         self.actor.to(device)
         self.optimiser = SeedOptimiser(
             {"actor": list(self.actor.parameters())}, settings.learning_rate, len(streams)

@@ -5,13 +5,14 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from jsrl.errors import UserError
+from jsrl.networks import GaussianPolicy
 from jsrl.seeding import Streams
 from jsrl.types import Draws, Metrics
 
@@ -179,6 +180,43 @@ def _whole_registers(tensors: Sequence[Tensor]) -> list[Tensor]:
         whole = len(tensor) == 1 or tensor[0].numel() % VECTOR_WIDTH == 0
         parts += [tensor] if whole else tensor.unbind()
     return parts
+
+
+class ActorSettings(Protocol):
+    """What a learner's settings say of its policy; see ``GaussianPolicy``."""
+
+    @property
+    def hidden(self) -> Sequence[int]: ...
+    @property
+    def activation(self) -> str: ...
+    @property
+    def layer_norm(self) -> bool: ...
+    @property
+    def tanh_mean(self) -> bool: ...
+    @property
+    def log_std_range(self) -> Sequence[float]: ...
+    @property
+    def online_action_clip(self) -> float: ...
+    @property
+    def normalise_observations(self) -> bool: ...
+
+
+def build_actor(
+    num_seeds: int, observation_size: int, action_size: int, settings: ActorSettings
+) -> GaussianPolicy:
+    """The policy that a learner's settings ask for, all parameters 0."""
+    return GaussianPolicy(
+        num_seeds,
+        observation_size,
+        action_size,
+        settings.hidden,
+        settings.activation,
+        settings.layer_norm,
+        settings.tanh_mean,
+        settings.log_std_range,
+        settings.online_action_clip,
+        settings.normalise_observations,
+    )
 
 
 def dropout_masks(

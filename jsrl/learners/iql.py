@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from jsrl.learners.common import (
     SeedOptimiser,
     advantage_statistics,
+    build_actor,
     compiled,
     copy_seeds,
     dropout_masks,
@@ -89,18 +90,7 @@ class IQLNetworks(nn.Module):
         super().__init__()
         body = (settings.hidden, 1, settings.activation, settings.layer_norm)
         critic_input = observation_size + action_size
-        self.actor = GaussianPolicy(
-            num_seeds,
-            observation_size,
-            action_size,
-            settings.hidden,
-            settings.activation,
-            settings.layer_norm,
-            settings.tanh_mean,
-            settings.log_std_range,
-            settings.online_action_clip,
-            settings.normalise_observations,
-        )
+        self.actor = build_actor(num_seeds, observation_size, action_size, settings)
         self.critic = SeedMLP((num_seeds, 2), critic_input, *body)
         self.target_critic = SeedMLP((num_seeds, 2), critic_input, *body)
         self.value = SeedMLP((num_seeds,), observation_size, *body)
@@ -145,10 +135,7 @@ class IQL:
         self.device = device
         self.networks = IQLNetworks(len(streams), observation_size, action_size, settings)
         self.networks.initialise(settings.initialisation, streams.child("initialisation"))
-        if settings.normalise_observations and observation_mean is not None:
-            assert observation_std is not None
-            self.networks.actor.observation_mean.copy_(observation_mean)
-            self.networks.actor.observation_std.copy_(observation_std)
+        self.networks.actor.set_normaliser(observation_mean, observation_std)
         self.networks.to(device)
         self.optimiser = SeedOptimiser(
             {
