@@ -11,7 +11,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: demo test setup lint types wheel clean
 
 demo: setup
-	@echo "Training a mediocre guide, then Jump-Start RL from it, on PointMaze: about 3 minutes."
+	@echo "Training a mediocre guide, then Jump-Start RL from it, on PointMaze: about 2 minutes."
 	@$(BIN)/jsrl train experiment=pointmaze_jsrl run_dir=runs/demo
 	@echo "Learning curve: runs/demo/learning_curve.png"
 	@echo "More numbers:   $(BIN)/tensorboard --logdir runs/demo/tensorboard"
