@@ -10,12 +10,11 @@ from jsrl.guides.network import NetworkGuide
 from jsrl.guides.onnx import onnx_guide
 from jsrl.guides.python import python_guide
 from jsrl.guides.torchscript import torchscript_guide
-from jsrl.guides.waypoint import Maze, WaypointController, waypoint_guide
+from jsrl.guides.waypoint import WaypointController, waypoint_guide
 
 __all__ = [
     "ForeignGuide",
     "GuideView",
-    "Maze",
     "NetworkGuide",
     "RowPolicy",
     "WaypointController",

@@ -4,83 +4,16 @@ The mazes are those of D4RL (Fu et al. 2020, arXiv 2004.07219), whose data was c
 controller too. This one keeps no memory: its action is a function of the observation.
 """
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from jsrl.errors import UserError
 from jsrl.guides.base import ForeignGuide, GuideView, combine
+from jsrl.mazes import Maze
 from jsrl.types import EnvSpec
-
-NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
-
-
-@dataclass(frozen=True)
-class Maze:
-    """A grid maze, and the way through it.
-
-    Row 0 is at the top: x grows with the column, y falls with the row.
-
-    Args:
-        walls: True where a cell is wall.
-        cell_size: edge of a cell, in metres.
-        x_center: distance from the left edge of the map to x = 0, in metres.
-        y_center: distance from the top edge of the map to y = 0, in metres.
-    """
-
-    walls: Bool[np.ndarray, "rows columns"]
-    cell_size: float
-    x_center: float
-    y_center: float
-    next_cell: Int[np.ndarray, "cells cells"] = field(init=False, repr=False, compare=False)
-    """``next_cell[cell, goal]``: the neighbour to go to; the cell itself where there is no way.
-    Cells are counted row by row."""
-    nearest_free: Int[np.ndarray, " cells"] = field(init=False, repr=False, compare=False)
-    """The closest cell that is no wall, itself if free."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "next_cell", _shortest_paths(self.walls))
-        object.__setattr__(self, "nearest_free", _nearest_free(self.walls))
-
-    @classmethod
-    def from_env(cls, env: Any) -> "Maze":
-        """The maze of a gymnasium-robotics environment.
-
-        Raises:
-            UserError: if ``env`` has none.
-        """
-        maze = getattr(env.unwrapped, "maze", None)
-        if maze is None or not hasattr(maze, "maze_map"):
-            name = env.spec.id if env.spec is not None else type(env.unwrapped).__name__
-            raise UserError(
-                f"guide=waypoint needs a maze of gymnasium-robotics, such as PointMaze_UMaze-v3; "
-                f"env.id={name} has none"
-            )
-        return cls(
-            walls=np.array([[cell == 1 for cell in row] for row in maze.maze_map]),
-            cell_size=float(maze.maze_size_scaling),
-            x_center=float(maze.x_map_center),
-            y_center=float(maze.y_map_center),
-        )
-
-    def cells(self, xy: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
-        """The free cell in which, or closest to which, each position (metres) is."""
-        rows, columns = self.walls.shape
-        row = np.floor((self.y_center - xy[:, 1]) / self.cell_size).clip(0, rows - 1)
-        column = np.floor((xy[:, 0] + self.x_center) / self.cell_size).clip(0, columns - 1)
-        cells: np.ndarray = self.nearest_free[(row * columns + column).astype(np.int64)]
-        return cells
-
-    def centres(self, cells: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
-        """The middle of each cell, x and y in metres."""
-        row, column = np.divmod(cells, self.walls.shape[1])
-        x = (column + 0.5) * self.cell_size - self.x_center
-        y = self.y_center - (row + 0.5) * self.cell_size
-        return np.stack([x, y], axis=-1)
 
 
 class WaypointController:
@@ -197,36 +130,3 @@ def waypoint_guide(env: Any, spec: EnvSpec, num_seeds: int, **settings: float) -
         name="waypoint",
         fingerprint=controller.fingerprint,
     )
-
-
-def _shortest_paths(walls: Bool[np.ndarray, "R C"]) -> Int[np.ndarray, "cells cells"]:
-    """``next_cell`` of ``Maze``: one breadth-first search from every goal."""
-    rows, columns = walls.shape
-    cells = rows * columns
-    table = np.tile(np.arange(cells)[:, None], (1, cells))
-    for goal in np.flatnonzero(~walls):
-        reached, queue = {int(goal)}, deque([int(goal)])
-        while queue:
-            cell = queue.popleft()
-            row, column = divmod(cell, columns)
-            for down, right in NEIGHBOURS:
-                r, c = row + down, column + right
-                if not (0 <= r < rows and 0 <= c < columns) or walls[r, c]:
-                    continue
-                neighbour = r * columns + c
-                if neighbour not in reached:
-                    reached.add(neighbour)
-                    table[neighbour, goal] = cell
-                    queue.append(neighbour)
-    return table
-
-
-def _nearest_free(walls: Bool[np.ndarray, "R C"]) -> Int[np.ndarray, " cells"]:
-    free = np.argwhere(~walls)
-    if not len(free):
-        raise UserError("guide=waypoint: the maze has no free cell; see maze_map of env.arguments")
-    everywhere = np.argwhere(np.ones_like(walls))
-    distance = np.abs(everywhere[:, None] - free[None]).sum(-1)
-    nearest = free[distance.argmin(1)]
-    flat: np.ndarray = nearest[:, 0] * walls.shape[1] + nearest[:, 1]
-    return flat

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from jsrl.errors import UserError
-from jsrl.guides import Maze, WaypointController, waypoint_guide
+from jsrl.guides import WaypointController, waypoint_guide
+from jsrl.mazes import Maze
 from jsrl.seeding import Streams
 from jsrl.types import EnvSpec
 
