@@ -6,11 +6,15 @@ finishes it, and the guide's share shrinks as the learner improves.
 
 from typing import TYPE_CHECKING, Any
 
+from jsrl.envs.registration import register
+
 if TYPE_CHECKING:
     from jsrl.runs import load_policy
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load_policy"]
+
+register()
 
 
 def __getattr__(name: str) -> Any:

@@ -28,6 +28,7 @@ from jsrl.errors import UserError
 from jsrl.guides import (
     GuideView,
     NetworkGuide,
+    npz_guide,
     onnx_guide,
     python_guide,
     torchscript_guide,
@@ -178,6 +179,13 @@ def build_guide(
     if config.kind == "onnx":
         path = _required(config.path, "guide.path", "an ONNX file")
         return onnx_guide(path, view, spec, len(seeds))
+    if config.kind == "npz":
+        path = _required(config.path, "guide.path", "an npz file")
+        example = make_env(env_settings(env))
+        try:
+            return npz_guide(path, example, view, spec, len(seeds), config.noise)
+        finally:
+            example.close()
     if config.kind == "waypoint":
         example = make_env(env_settings(env))
         try:

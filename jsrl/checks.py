@@ -12,7 +12,7 @@ from jsrl.errors import UserError
 KINDS = {
     "dataset": ("none", "d4rl", "minari", "waypoint"),
     "learner": ("iql", "bc", "custom"),
-    "guide": ("none", "offline", "run", "python", "torchscript", "onnx", "waypoint"),
+    "guide": ("none", "offline", "run", "python", "torchscript", "onnx", "npz", "waypoint"),
     "curriculum": ("jsrl", "random", "none", "constant", "custom"),
 }
 
@@ -70,6 +70,7 @@ def _check_named(config: TrainConfig) -> None:
     paths = {("dataset", "d4rl"): "a file or a D4RL name", ("dataset", "minari"): "a Minari id"}
     paths |= {("guide", "run"): "a run directory or checkpoint"}
     paths |= {("guide", "torchscript"): "a TorchScript file", ("guide", "onnx"): "an ONNX file"}
+    paths |= {("guide", "npz"): "an npz file"}
     for (group, kind), what in paths.items():
         part = getattr(config, group)
         if part.kind == kind and not part.path:

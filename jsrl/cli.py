@@ -14,8 +14,9 @@ from jsrl.errors import UserError
 COMMANDS = {
     "train": "run an experiment, or resume it: jsrl train experiment=pointmaze_jsrl",
     "evaluate": "evaluate the policies of a run: jsrl evaluate run=DIR",
-    "dataset": "collect offline data: jsrl dataset pointmaze path=FILE.hdf5",
+    "dataset": "collect offline data, or report on them: jsrl dataset antmaze guide.path=FILE",
     "export": "write a run's exploration-policy as TorchScript and ONNX: jsrl export run=DIR",
+    "grid": "run a grid of experiments, or the rest of it: jsrl grid grid=pointmaze",
     "report": "pool seeds over runs into tables and figures: jsrl report DIR…",
     "benchmark": "measure speed on this machine: jsrl benchmark",
 }
@@ -40,7 +41,12 @@ def main() -> None:
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         _fail(f"jsrl has no command {command!r}{hint} Commands: {', '.join(COMMANDS)}")
-    _run_job(command, _overrides(command, arguments[1:]))
+    if command == "dataset":
+        family, rest = _family(arguments[1:])
+        _run_job(command, f"dataset_{family}", _overrides(command, rest))
+        return
+    name = "config" if command == "train" else command
+    _run_job(command, name, _overrides(command, arguments[1:]))
 
 
 def config_directory() -> Path:
@@ -73,12 +79,25 @@ def _overrides(command: str, arguments: Sequence[str]) -> list[str]:
         return rest
     if command == "report":
         return [*rest, f"runs=[{','.join(_quoted(path) for path in plain)}]"]
-    if command == "dataset" and len(plain) == 1:
-        return [*rest, f"family={_quoted(plain[0])}"]
     return _fail(
         f"jsrl {command}: {plain[-1]!r} is no key=value; write it as key=value "
         f"({COMMANDS[command]})"
     )
+
+
+def _family(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The word that follows ``jsrl dataset``, and what follows it."""
+    from jsrl.dataset_config import FAMILIES
+
+    families = ", ".join(FAMILIES)
+    if not arguments or "=" in arguments[0] or arguments[0].startswith("-"):
+        _fail(f"jsrl dataset needs to know what to do: name one of {families} after it")
+    family = arguments[0]
+    if family not in FAMILIES:
+        near = difflib.get_close_matches(family, FAMILIES, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        _fail(f"jsrl dataset has no {family!r}{hint} It has {families}")
+    return family, list(arguments[1:])
 
 
 def _quoted(value: str) -> str:
@@ -87,22 +106,23 @@ def _quoted(value: str) -> str:
     return f"'{escaped}'"
 
 
-def _run_job(command: str, overrides: list[str]) -> None:
+def _run_job(command: str, name: str, overrides: list[str]) -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from jsrl import dataset_config
     from jsrl.config import register
     from jsrl.config_errors import explain
 
     register()
+    dataset_config.register()
     # As with `python -m`: environments, guides and learners may be modules in the user's folder.
     # Last, so that nothing there hides an installed package.
     sys.path.append(str(Path.cwd()))
     sys.argv = [f"jsrl {command}", *overrides]
     # Hydra would print a traceback of its own; with this it raises, and the message is ours.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    name = "config" if command == "train" else command
     job = hydra.main(version_base="1.3", config_path=str(config_directory()), config_name=name)
     try:
         job(JOBS[command])()
@@ -190,36 +210,14 @@ def evaluate_job(config: Any) -> None:
 
 @_guarded
 def dataset_job(config: Any) -> None:
-    """``jsrl dataset``."""
+    """``jsrl dataset FAMILY``."""
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from jsrl.build import collect_with_waypoints, env_settings
-    from jsrl.datasets import load_hdf5
-    from jsrl.envs.make import describe_env
-    from jsrl.loggers import Progress
+    from jsrl.dataset_jobs import JOBS as FAMILIES
 
-    typed: Any = OmegaConf.to_object(config)
-    if typed.family != "pointmaze":
-        raise UserError(f"jsrl dataset has no family {typed.family!r}; it has pointmaze")
-    if typed.transitions < 1:
-        raise UserError(f"transitions={typed.transitions} must be at least 1")
-    progress = Progress(typed.transitions, "collecting")
-    spec = describe_env(env_settings(typed.env))
-    collect_with_waypoints(
-        Path(typed.path),
-        typed.env,
-        spec,
-        typed.transitions,
-        typed.seed,
-        {
-            "noise": typed.noise,
-            "proportional_gain": typed.proportional_gain,
-            "derivative_gain": typed.derivative_gain,
-        },
-        progress.update,
-    )
-    progress.close()
-    print(load_hdf5(typed.path).summary())
+    family = (HydraConfig.get().job.config_name or "").removeprefix("dataset_")
+    FAMILIES[family](OmegaConf.to_object(config))
 
 
 @_guarded
@@ -231,6 +229,17 @@ def export_job(config: Any) -> None:
         Path(config.run), None if config.output is None else Path(config.output)
     ):
         print(line)
+
+
+@_guarded
+def grid_job(config: Any) -> None:
+    """``jsrl grid``."""
+    from omegaconf import OmegaConf
+
+    from jsrl.grid.job import run_grid
+
+    typed: Any = OmegaConf.to_object(config)
+    run_grid(typed)
 
 
 @_guarded
@@ -255,6 +264,7 @@ JOBS: dict[str, Callable[[Any], None]] = {
     "evaluate": evaluate_job,
     "dataset": dataset_job,
     "export": export_job,
+    "grid": grid_job,
     "report": report_job,
     "benchmark": benchmark_job,
 }

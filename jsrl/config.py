@@ -9,6 +9,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from jsrl.grid.config import GridConfig, GridJobConfig
+
 
 @dataclass
 class EnvConfig:
@@ -89,11 +91,11 @@ class GuideConfig:
     """The guide-policy, with its own observation selection, normaliser and action range.
 
     ``kind`` is one of ``none``, ``offline`` (the learner, pre-trained on the dataset), ``run``,
-    ``python``, ``torchscript``, ``onnx``, ``waypoint``.
+    ``python``, ``torchscript``, ``onnx``, ``npz``, ``waypoint``.
     """
 
     kind: str = MISSING
-    # run: a run directory or checkpoint; torchscript and onnx: the file.
+    # run: a run directory or checkpoint; torchscript, onnx and npz: the file.
     path: str | None = None
     # run: one of its seeds for all seeds; null matches them one to one.
     seed: int | None = None
@@ -111,8 +113,9 @@ class GuideConfig:
     # python: ``module:attribute`` or ``file.py:attribute``, and its keyword arguments.
     target: str | None = None
     arguments: dict[str, Any] = field(default_factory=dict)
-    # waypoint: the controller.
+    # waypoint and the ant of npz: of Gaussian noise on its actions.
     noise: float = 0.0
+    # waypoint: the controller.
     proportional_gain: float = 3.0
     derivative_gain: float = 0.5
 
@@ -252,20 +255,6 @@ class ReportConfig:
 
 
 @dataclass
-class CollectConfig:
-    """``jsrl dataset pointmaze path=FILE``: rollouts of the waypoint controller in a maze."""
-
-    family: str = "pointmaze"
-    path: str = MISSING
-    transitions: int = 3000
-    seed: int = 0
-    noise: float = 0.5
-    proportional_gain: float = 3.0
-    derivative_gain: float = 0.5
-    env: EnvConfig = MISSING
-
-
-@dataclass
 class BenchmarkConfig:
     """``jsrl benchmark``."""
 
@@ -284,8 +273,8 @@ def register() -> None:
             "evaluate_schema": EvaluateConfig,
             "export_schema": ExportConfig,
             "report_schema": ReportConfig,
-            "dataset_schema": CollectConfig,
             "benchmark_schema": BenchmarkConfig,
+            "grid_schema": GridJobConfig,
         },
         "env": {"schema": EnvConfig},
         "dataset": {"schema": DatasetConfig},
@@ -294,6 +283,7 @@ def register() -> None:
         "curriculum": {"schema": CurriculumConfig},
         "activation": {"schema": ActivationConfig},
         "logger": {"schema": LoggerConfig},
+        "grid": {"schema": GridConfig},
     }
     for group, schemas in nodes.items():
         for name, node in schemas.items():

@@ -13,16 +13,19 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from jsrl.config import BenchmarkConfig, CollectConfig, EvaluateConfig, ExportConfig, ReportConfig
+from jsrl.config import BenchmarkConfig, EvaluateConfig, ExportConfig, ReportConfig
 from jsrl.config import TrainConfig as _TrainConfig
+from jsrl.dataset_config import FAMILIES
+from jsrl.grid.config import GridJobConfig
 
 SCHEMAS: dict[str, Any] = {
     "config": _TrainConfig,
     "evaluate": EvaluateConfig,
-    "dataset": CollectConfig,
     "export": ExportConfig,
     "report": ReportConfig,
     "benchmark": BenchmarkConfig,
+    **{f"dataset_{name}": schema for name, schema in FAMILIES.items()},
+    "grid": GridJobConfig,
 }
 
 

@@ -68,7 +68,9 @@ class Maze:
     def cells(self, xy: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
         """The free cell in which, or closest to which, each position (metres) is."""
         rows, columns = self.walls.shape
-        row = np.floor((self.y_center + self.y_direction * xy[:, 1]) / self.cell_size).clip(0, rows - 1)
+        row = np.floor((self.y_center + self.y_direction * xy[:, 1]) / self.cell_size).clip(
+            0, rows - 1
+        )
         column = np.floor((xy[:, 0] + self.x_center) / self.cell_size).clip(0, columns - 1)
         cells: np.ndarray = self.nearest_free[(row * columns + column).astype(np.int64)]
         return cells

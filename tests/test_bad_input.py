@@ -67,7 +67,8 @@ IN_A_PROCESS = [
     train(POINTMAZE, "learner.hidden=[16,x]", says=("learner.hidden=[16,x]",)),
     train(POINTMAZE, "online.steps=null", says=("online.steps=null",)),
     train(POINTMAZE, "run_dir=", says=("run_dir=''",)),
-    Mistake(("dataset",), ("path is not set",)),
+    Mistake(("dataset",), ("antmaze", "report")),
+    Mistake(("dataset", "pointmaze"), ("path is not set",)),
     Mistake(("benchmark", "seconds=x"), ("seconds=x",)),
 ]
 
@@ -130,7 +131,7 @@ HERE = [
     train(GUIDED, "guide=run", "guide.path=foreign.pt", says=("foreign.pt", "not")),
     train(GUIDED, "guide=waypoint", says=("guide=waypoint", "PointMaze")),
     Mistake(("report", "nowhere"), ("nowhere", "no such directory")),
-    Mistake(("dataset", "adroit", "path=x.hdf5"), ("'adroit'", "pointmaze")),
+    Mistake(("dataset", "antmase", "path=x.hdf5"), ("'antmase'", "did you mean 'antmaze'")),
     Mistake(("dataset", "pointmaze", "more", "path=x.hdf5"), ("'more'", "key=value")),
     Mistake(("dataset", "pointmaze", "path=x.hdf5", "transitions=0"), ("transitions=0",)),
     Mistake(("evaluate", "run=nowhere"), ("run='nowhere'", "no run directory")),

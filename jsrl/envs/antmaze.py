@@ -48,16 +48,6 @@ MAPS = {
 }
 """D4RL's evaluation mazes: # is wall, R the start cell, G the goal cell."""
 
-TASKS = {
-    "umaze": ("umaze", 700),
-    "umaze-diverse": ("umaze", 700),
-    "medium-play": ("medium", 1000),
-    "medium-diverse": ("medium", 1000),
-    "large-play": ("large", 1000),
-    "large-diverse": ("large", 1000),
-}
-"""The map and the time limit of each task; `play` and `diverse` name data for one and the same."""
-
 CELL_SIZE = 4.0
 WALL_HEIGHT = 2.0
 GOAL_RADIUS = 0.5
@@ -113,7 +103,7 @@ class AntMazeEnv(MujocoEnv):
         success = bool(np.linalg.norm(self.data.qpos[:2] - self.target_goal) <= GOAL_RADIUS)
         if self.render_mode == "human":
             self.render()
-        return self._observation(), float(success), success, False, {"success": success}
+        return self.observation(), float(success), success, False, {"success": success}
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -138,7 +128,7 @@ class AntMazeEnv(MujocoEnv):
         self.set_state(position, velocity)
         if self.render_mode == "human":
             self.render()
-        return self._observation(), {"success": False}
+        return self.observation(), {"success": False}
 
     def _start(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """D4RL's noise on every coordinate: ±0.1 on positions, normal with 0.1 on velocities."""
@@ -150,7 +140,8 @@ class AntMazeEnv(MujocoEnv):
         self.target_goal = goal
         self.model.site("target").pos[:2] = goal
 
-    def _observation(self) -> Float[NDArray[np.float64], " 29"]:
+    def observation(self) -> Float[NDArray[np.float64], " 29"]:
+        """The 15 positions, then the 14 velocities."""
         return np.concatenate([self.data.qpos, self.data.qvel])
 
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
@@ -190,15 +181,9 @@ def goal_noise(generator: np.random.Generator) -> Float[NDArray[np.float64], " 2
     return generator.uniform(0, 1, 2) + generator.uniform(0, 0.5, 2)
 
 
-def register() -> None:
-    """Register the tasks with Gymnasium as ``jsrl/antmaze-…-v0``."""
-    for task, (maze, steps) in TASKS.items():
-        gym.register(
-            f"jsrl/antmaze-{task}-v0",
-            entry_point="jsrl.envs.antmaze:AntMazeEnv",
-            kwargs={"maze": maze},
-            max_episode_steps=steps,
-        )
+def mean_goal(env: AntMazeEnv) -> Float[NDArray[np.float64], " 2"]:
+    """The middle of where the goal may be, metres."""
+    return env.goal_cell_centre + 0.75
 
 
 def _find(rows: tuple[str, ...], letter: str) -> tuple[int, int]:

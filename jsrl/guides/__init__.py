@@ -7,6 +7,7 @@ code when loaded: ``python`` and ``torchscript``; the others run none.
 
 from jsrl.guides.base import ForeignGuide, GuideView, RowPolicy
 from jsrl.guides.network import NetworkGuide
+from jsrl.guides.npz import npz_guide
 from jsrl.guides.onnx import onnx_guide
 from jsrl.guides.python import python_guide
 from jsrl.guides.torchscript import torchscript_guide
@@ -18,6 +19,7 @@ __all__ = [
     "NetworkGuide",
     "RowPolicy",
     "WaypointController",
+    "npz_guide",
     "onnx_guide",
     "python_guide",
     "torchscript_guide",

@@ -1,0 +1,135 @@
+"""``jsrl dataset FAMILY``: what is done for each family, from its configuration on."""
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jsrl.build import build_guide, collect_with_waypoints, env_settings
+from jsrl.config import EnvConfig, GuideConfig
+from jsrl.dataset_config import AntMazeDataConfig, DatasetReportConfig, PointMazeDataConfig
+from jsrl.datasets import Dataset, load_d4rl, load_hdf5, load_minari
+from jsrl.datasets.antmaze import Behaviour, WalkingAnt, WalkingGuide, collect_antmaze
+from jsrl.datasets.report import report_dataset
+from jsrl.envs.antmaze import antmaze_map
+from jsrl.envs.make import describe_env
+from jsrl.envs.registration import ANTMAZE_TASKS, antmaze_id
+from jsrl.errors import UserError
+from jsrl.guides.ant import GoalReachingAnt
+from jsrl.guides.npz import is_ant, read_npz
+from jsrl.loggers import Progress
+
+
+def collect_pointmaze(config: PointMazeDataConfig) -> None:
+    """``jsrl dataset pointmaze``."""
+    _require_transitions(config.transitions)
+    path = _free_path(config.path)
+    progress = Progress(config.transitions, "collecting")
+    spec = describe_env(env_settings(config.env))
+    controller = {
+        "noise": config.noise,
+        "proportional_gain": config.proportional_gain,
+        "derivative_gain": config.derivative_gain,
+    }
+    collect_with_waypoints(
+        path, config.env, spec, config.transitions, config.seed, controller, progress.update
+    )
+    progress.close()
+    _finish(path)
+
+
+def collect_ant(config: AntMazeDataConfig) -> None:
+    """``jsrl dataset antmaze``."""
+    _require_transitions(config.transitions)
+    if config.noise < 0:
+        raise UserError(f"noise={config.noise} must be 0 or more")
+    if config.workers is not None and config.workers < 1:
+        raise UserError(f"workers={config.workers} must be at least 1, or null for every core")
+    tasks = {antmaze_id(task): task for task in ANTMAZE_TASKS}
+    if config.env.id not in tasks:
+        raise UserError(f"env.id={config.env.id!r} is no AntMaze; choose one of {', '.join(tasks)}")
+    path, task = _free_path(config.path), tasks[config.env.id]
+    make = partial(make_ant_behaviour, config.guide, config.env, task)
+    progress = Progress(config.transitions, "collecting")
+    collect_antmaze(
+        path,
+        task,
+        make,
+        config.transitions,
+        config.noise,
+        config.seed,
+        config.workers or len(os.sched_getaffinity(0)),
+        progress.update,
+    )
+    progress.close()
+    _finish(path)
+
+
+def make_ant_behaviour(guide: GuideConfig, env: EnvConfig, task: str) -> Behaviour:
+    """Who walks: the goal-reaching ant of an npz file, or any guide that finds its own way.
+
+    Raises:
+        UserError: if there is no guide, or it does not fit.
+    """
+    if guide.kind == "npz" and guide.path is not None:
+        arrays = read_npz(Path(guide.path))
+        if is_ant(arrays):
+            return WalkingAnt(GoalReachingAnt(arrays), antmaze_map(ANTMAZE_TASKS[task][0]))
+    spec = describe_env(env_settings(env))
+    built = build_guide(guide, env, spec, [0], torch.device("cpu"))
+    if built is None:
+        raise UserError(
+            f"guide={guide.kind} cannot walk; jsrl dataset antmaze needs a behaviour policy: "
+            "guide=npz guide.path=FILE, or any other guide that exists already"
+        )
+    return WalkingGuide(built)
+
+
+def report_on(config: DatasetReportConfig) -> None:
+    """``jsrl dataset report``."""
+    path = Path(config.path)
+    if path.suffix in (".hdf5", ".h5") or path.exists():
+        dataset = load_hdf5(path, clip_actions=config.clip_actions)
+        folder = path.with_name(f"{path.stem}_report")
+    else:
+        dataset = _named(config.path)
+        folder = Path(f"{config.path.replace('/', '-')}_report")
+    print(report_dataset(dataset, folder if config.output is None else Path(config.output)))
+
+
+JOBS: dict[str, Callable[[Any], None]] = {
+    "pointmaze": collect_pointmaze,
+    "antmaze": collect_ant,
+    "report": report_on,
+}
+"""What each word that may follow ``jsrl dataset`` does."""
+
+
+def _finish(path: Path) -> None:
+    """Print what was collected, and write its report beside it."""
+    dataset = load_hdf5(path)
+    print(dataset.summary())
+    print(report_dataset(dataset, path.with_name(f"{path.stem}_report")))
+
+
+def _named(name: str) -> Dataset:
+    """A D4RL name has no slash, a Minari id has at least one."""
+    return load_minari(name) if "/" in name else load_d4rl(name)
+
+
+def _require_transitions(transitions: int) -> None:
+    if transitions < 1:
+        raise UserError(f"transitions={transitions} must be at least 1")
+
+
+def _free_path(path: str) -> Path:
+    """Data that were collected once are never replaced."""
+    if Path(path).exists():
+        raise UserError(
+            f"path={path} exists already; remove it, or choose another path (jsrl dataset report "
+            f"path={path} says what is in it)"
+        )
+    return Path(path)

@@ -1,0 +1,1 @@
+"""A grid of experiments: planned, run over processes, resumed, and reported."""

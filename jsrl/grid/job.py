@@ -1,0 +1,113 @@
+"""``jsrl grid``: run what is missing of a grid."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from jsrl.errors import UserError
+from jsrl.grid.config import GridJobConfig
+from jsrl.grid.plan import GUIDE, Task, plan
+from jsrl.grid.records import is_finished, is_recorded, score, write_records
+from jsrl.grid.runner import Runner, alone_in, available_cores
+from jsrl.loggers import Progress
+
+
+def run_grid(job: GridJobConfig) -> None:
+    """Run the grid's missing runs, and write a record of each that is finished.
+
+    Args:
+        job: the typed configuration.
+
+    Raises:
+        UserError: if the grid is not what it should be, its folders hold other runs, or runs
+            failed (after the others have been done).
+        Interrupted: after SIGTERM or Ctrl-C, once every run is saved.
+    """
+    tasks = plan(job)
+    base = Path(job.runs) / job.grid.name
+    with alone_in(base):
+        Session(job, tasks, output_of(job)).run()
+
+
+def output_of(job: GridJobConfig) -> Path:
+    """Where the records and the report go."""
+    return Path(job.runs) / job.grid.name / "report" if job.output is None else Path(job.output)
+
+
+class Session:
+    """One start of the command: what is there already, what is left, and what is said of it.
+
+    Args:
+        job: the typed configuration.
+        tasks: the whole plan.
+        output: where records go.
+    """
+
+    def __init__(self, job: GridJobConfig, tasks: Sequence[Task], output: Path) -> None:
+        self._measure = job.grid.measure
+        self._workers = available_cores() if job.workers is None else job.workers
+        self._tasks = tasks
+        self._output = output
+        self._failures: list[tuple[Task, str]] = []
+        self._missing = self._not_done()
+        self._done = len(tasks) - len(self._missing)
+        self._began = time.monotonic()
+        self._progress = Progress(
+            len(tasks), f"grid {job.grid.name}", sys.stderr.isatty(), initial=self._done
+        )
+
+    def run(self) -> None:
+        """Run what is missing; see ``run_grid``."""
+        if self._done:
+            self._say(f"{self._done} of {len(self._tasks)} runs are there already")
+        try:
+            Runner(self._missing, self._workers, self._finished, self._failed).run()
+        finally:
+            self._progress.close()
+        if self._failures:
+            listed = "; ".join(f"{task.name} ({why})" for task, why in self._failures)
+            raise UserError(
+                f"{len(self._failures)} of {len(self._tasks)} runs failed: {listed}. What they "
+                f"printed is in {self._failures[0][0].log} and so on; mend the cause and run the "
+                "same command again: it runs only what is missing"
+            )
+
+    def _not_done(self) -> list[Task]:
+        """The tasks without records, and the guides, gone from the disk, that these need."""
+        missing = []
+        for task in self._tasks:
+            if not is_recorded(self._output, task):
+                if is_finished(task):
+                    write_records(self._output, task)
+                else:
+                    missing.append(task)
+        needed = {task.needs for task in missing}
+        return [
+            task
+            for task in self._tasks
+            if task in missing or (task.key in needed and not is_finished(task))
+        ]
+
+    def _finished(self, task: Task) -> None:
+        self._done += 1
+        records = write_records(self._output, task)
+        policy = task.setup.policy
+        values = [score(record, policy, self._measure) for record in records]
+        shown = ", ".join("-" if value is None else f"{value:.3g}" for value in values)
+        self._say(
+            f"[{self._done}/{len(self._tasks)}] {task.name} finished after "
+            f"{tqdm.format_interval(records[0]['wall_seconds'])}: "
+            f"{'' if policy == GUIDE else policy + ' '}{self._measure} {shown} "
+            f"({tqdm.format_interval(time.monotonic() - self._began)} elapsed)"
+        )
+        self._progress.update(self._done)
+
+    def _failed(self, task: Task, why: str) -> None:
+        self._failures.append((task, why))
+        self._say(f"{task.name} failed: {why}; see {task.log}")
+
+    def _say(self, line: str) -> None:
+        self._progress.say(line)

@@ -1,0 +1,257 @@
+"""From the configuration of a grid to the runs that it consists of, in the order of their start."""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jsrl.errors import UserError
+from jsrl.grid.config import ArmConfig, CellConfig, GridConfig, GridJobConfig
+from jsrl.grid.settings import Settings, compose_settings
+
+GUIDE = "guide"
+"""Stands where an arm's name stands: the run that pre-trains a cell's guide."""
+
+POLICIES = ("exploration", "combined", "guide")
+MEASURES = ("success", "return", "length", "normalized_score")
+
+Key = tuple[str, str, tuple[int, ...]]
+"""Cell, arm or ``guide``, and seeds: what tells runs of a grid apart."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What the runs of an arm in a cell have in common; only their seeds differ.
+
+    Args:
+        cell: the cell's name.
+        arm: the arm's name, or ``guide``.
+        experiment: the experiment that is run.
+        overrides: what is passed to ``jsrl train``, less seeds and folders.
+        guide_cell: the cell whose pre-trained guide is used, if one is.
+        policy: whose final evaluation is the result.
+        settings: what ``overrides`` compose to.
+    """
+
+    cell: str
+    arm: str
+    experiment: str
+    overrides: tuple[str, ...]
+    guide_cell: str | None
+    policy: str
+    settings: Settings
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}/{self.arm}"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One process: a setup for some seeds.
+
+    Args:
+        setup: what is run.
+        seeds: S seeds along the seed axis of the run.
+        directory: the run directory.
+        guide: the run directory that holds its guide.
+        needs: the task that has to be finished before.
+    """
+
+    setup: Setup
+    seeds: tuple[int, ...]
+    directory: Path
+    guide: Path | None
+    needs: Key | None
+
+    @property
+    def key(self) -> Key:
+        return self.setup.cell, self.setup.arm, self.seeds
+
+    @property
+    def name(self) -> str:
+        return f"{self.setup.name}/{self.directory.name}"
+
+    @property
+    def log(self) -> Path:
+        """Where the run's own output goes: beside its folder."""
+        return self.directory.with_name(f"{self.directory.name}.log")
+
+    def arguments(self) -> list[str]:
+        """What follows ``jsrl train``."""
+        folders = [f"run_dir={_quoted(self.directory)}"]
+        if self.guide is not None:
+            folders.append(f"guide.path={_quoted(self.guide)}")
+        seeds = f"seeds=[{','.join(map(str, self.seeds))}]"
+        return [*self.setup.overrides, "logger.progress=false", seeds, *folders]
+
+
+def plan(job: GridJobConfig) -> list[Task]:
+    """The runs that were asked for and the guides that they need.
+
+    Cell by cell, the guides first and then the arms seed by seed, so that a grid which is stopped
+    has about equally many seeds of every arm.
+
+    Raises:
+        UserError: if a name is unknown, a value out of range, or ``jsrl train`` would refuse a run.
+    """
+    check_grid(job)
+    grid = job.grid
+    setups = {(s.cell, s.arm): s for s in _setups(job)}
+    groups = _groups(grid.seeds, grid.seeds_per_run)
+    tasks: dict[Key, Task] = {}
+    for cell in (c for c in grid.cells if job.cells is None or c.name in job.cells):
+        arms = [setups[cell.name, arm] for arm in _arms(job, cell)]
+        sources = list(dict.fromkeys(s.guide_cell for s in arms if s.guide_cell is not None))
+        guides = [setups[source, GUIDE] for source in sources]
+        ordered = [(s, g) for s in guides for g in groups] + [(s, g) for g in groups for s in arms]
+        for setup, seeds in ordered:
+            task = _task(setup, seeds, Path(job.runs) / grid.name)
+            tasks.setdefault(task.key, task)
+    return list(tasks.values())
+
+
+def check_grid(job: GridJobConfig) -> None:
+    """Raise UserError for the first name or value in a grid that cannot be meant."""
+    grid = job.grid
+    cells = [cell.name for cell in grid.cells]
+    for where, names in (("grid.name", [grid.name]), ("cells", cells), ("arms", list(grid.arms))):
+        for name in names:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise UserError(
+                    f"{where}: {name!r} is to name a folder; use letters, digits, '.', '_' and '-'"
+                )
+    if GUIDE in grid.arms:
+        raise UserError(f"grid.arms: {GUIDE!r} is the name of the pre-training; choose another")
+    _refuse_repeated("grid.cells", cells)
+    _refuse_repeated("grid.seeds", grid.seeds)
+    for key, value in (("grid.seeds_per_run", grid.seeds_per_run), ("workers", job.workers)):
+        if value is not None and value < 1:
+            raise UserError(f"{key}={value} must be at least 1")
+    if not grid.seeds or not cells or not grid.arms:
+        raise UserError(f"grid {grid.name!r} needs at least one seed, one cell and one arm")
+    _known("grid.measure", [grid.measure], MEASURES)
+    _known("cells", job.cells or [], cells)
+    _known("arms", job.arms or [], grid.arms)
+    for name, arm in grid.arms.items():
+        _known(f"grid.arms.{name}.policy", [arm.policy], POLICIES)
+    for cell in grid.cells:
+        _known(f"arms of cell {cell.name}", cell.arms or [], grid.arms)
+        _known(f"guide_from of cell {cell.name}", filter(None, [cell.guide_from]), cells)
+    _check_comparisons(grid)
+
+
+def _check_comparisons(grid: GridConfig) -> None:
+    cells = {cell.name: cell for cell in grid.cells}
+    for comparison in grid.comparisons:
+        _known("cell of a comparison", [comparison.cell], cells)
+        own = cells[comparison.cell].arms
+        arms = list(grid.arms) if own is None else own
+        where = f"arm of a comparison in cell {comparison.cell}"
+        _known(where, [comparison.first, comparison.second], arms)
+
+
+def _setups(job: GridJobConfig) -> list[Setup]:
+    """Everything that may have to be run, each composed once."""
+    grid = job.grid
+    cells = {cell.name: cell for cell in grid.cells}
+    found: dict[tuple[str, str], Setup] = {}
+    for cell in grid.cells:
+        if job.cells is not None and cell.name not in job.cells:
+            continue
+        for name in _arms(job, cell):
+            setup = _arm_setup(job, cell, name, grid.arms[name])
+            found[cell.name, name] = setup
+            source = setup.guide_cell
+            if source is not None and (source, GUIDE) not in found:
+                found[source, GUIDE] = _guide_setup(job, cells[source])
+    return list(found.values())
+
+
+def _arm_setup(job: GridJobConfig, cell: CellConfig, name: str, arm: ArmConfig) -> Setup:
+    overrides = [
+        f"experiment={arm.experiment}",
+        *job.grid.overrides,
+        *job.overrides,
+        *cell.overrides,
+        *(["guide=run", "guide.which=guide"] if arm.guide else []),
+        *arm.overrides,
+        *([] if arm.start is None else [f"start={arm.start}"]),
+    ]
+    return Setup(
+        cell.name,
+        name,
+        arm.experiment,
+        tuple(overrides),
+        (cell.guide_from or cell.name) if arm.guide else None,
+        arm.policy,
+        compose_settings(f"grid.arms.{name} in cell {cell.name}", overrides),
+    )
+
+
+def _guide_setup(job: GridJobConfig, cell: CellConfig) -> Setup:
+    pretraining = job.grid.pretraining
+    if pretraining.experiment is None:
+        raise UserError(
+            "grid.pretraining.experiment is not set, but arms take a pre-trained guide; name the "
+            "experiment that trains it, or set guide: false in these arms"
+        )
+    overrides = [
+        f"experiment={pretraining.experiment}",
+        *job.grid.overrides,
+        *job.overrides,
+        *cell.overrides,
+        *pretraining.overrides,
+        "online.steps=0",
+    ]
+    settings = compose_settings(f"grid.pretraining in cell {cell.name}", overrides)
+    if settings["guide.kind"] != "offline":
+        raise UserError(
+            f"grid.pretraining.experiment={pretraining.experiment} has "
+            f"guide={settings['guide.kind']}, which trains none; choose one with guide=offline"
+        )
+    return Setup(cell.name, GUIDE, pretraining.experiment, tuple(overrides), None, GUIDE, settings)
+
+
+def _task(setup: Setup, seeds: tuple[int, ...], base: Path) -> Task:
+    folder = f"seed{seeds[0]}" if len(seeds) == 1 else f"seeds{seeds[0]}-{seeds[-1]}"
+    directory = base / setup.cell / setup.arm / folder
+    if setup.guide_cell is None:
+        return Task(setup, seeds, directory, None, None)
+    guide = base / setup.guide_cell / GUIDE / folder
+    return Task(setup, seeds, directory, guide, (setup.guide_cell, GUIDE, seeds))
+
+
+def _arms(job: GridJobConfig, cell: CellConfig) -> list[str]:
+    """The arms of a cell that were asked for, in the order of the grid."""
+    return [
+        name
+        for name in job.grid.arms
+        if (cell.arms is None or name in cell.arms) and (job.arms is None or name in job.arms)
+    ]
+
+
+def _groups(seeds: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    return [tuple(seeds[start : start + size]) for start in range(0, len(seeds), size)]
+
+
+def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
+    options = list(known)
+    for name in names:
+        if name not in options:
+            near = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise UserError(f"{where}: {name!r} is unknown; {hint}There are {', '.join(options)}")
+
+
+def _refuse_repeated(where: str, values: Sequence[object]) -> None:
+    for index, value in enumerate(values):
+        if value in values[:index]:
+            raise UserError(f"{where} has {value!r} twice; name each once")
+
+
+def _quoted(path: Path) -> str:
+    """A path as one string of Hydra's grammar, whatever is in it."""
+    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -1,0 +1,123 @@
+"""D4RL's goal-reaching ant, and its way through a maze from cell to cell.
+
+Fu et al. 2020 (arXiv 2004.07219), appendix C: the AntMaze data come from a policy that walks to a
+point close by, and is given the next cell on the shortest path as that point.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import linear
+
+from jsrl.guides.base import combine
+from jsrl.mazes import Maze
+
+GOAL_NORM = 10.0
+"""Length, in metres, to which the relative goal is scaled in the policy's input."""
+
+
+class GoalReachingAnt:
+    """The tanh-Gaussian policy that walks an ant of D4RL's physics towards a point.
+
+    Args:
+        arrays: ``hidden_0_weight``, ``hidden_0_bias`` and on to the last hidden layer, and weight
+            and bias of ``mean`` and ``log_std``; weights are float32 ``[out, in]``.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}
+        count = sum(name.startswith("hidden_") and name.endswith("_weight") for name in tensors)
+        names = [f"hidden_{index}" for index in range(count)]
+        self._hidden = [(tensors[f"{n}_weight"], tensors[f"{n}_bias"]) for n in names]
+        self._mean = tensors["mean_weight"], tensors["mean_bias"]
+        self._log_std = tensors["log_std_weight"], tensors["log_std_bias"]
+        self.fingerprint = combine(*(tensors[name] for name in sorted(tensors)))
+
+    def act(
+        self,
+        observations: Float[np.ndarray, "n 29"],
+        points: Float[np.ndarray, "n 2"],
+        normal: Float[np.ndarray, "n 8"] | None = None,
+    ) -> Float[np.ndarray, "n 8"]:
+        """Actions in [-1, 1].
+
+        Args:
+            observations: positions (x, y first) and velocities, as AntMaze gives them.
+            points: where to walk to, x and y in metres.
+            normal: standard normal draws; None for the mode.
+        """
+        relative = points - observations[:, :2]
+        distance = np.linalg.norm(relative, axis=-1, keepdims=True)
+        direction = relative * (GOAL_NORM / np.maximum(distance, 1e-6))
+        x = torch.from_numpy(
+            np.concatenate([observations[:, 2:], direction], -1).astype(np.float32)
+        )
+        with torch.no_grad():
+            for weight, bias in self._hidden:
+                x = linear(x, weight, bias).relu_()
+            mean = linear(x, *self._mean)
+            if normal is not None:
+                std: Tensor = linear(x, *self._log_std).clamp_(-20.0, 2.0).exp_()
+                mean = mean + std * torch.from_numpy(normal.astype(np.float32))
+            actions: np.ndarray = mean.tanh_().numpy()
+        return actions
+
+
+def next_points(
+    maze: Maze,
+    positions: Float[np.ndarray, "n 2"],
+    goals: Float[np.ndarray, "n 2"],
+    offsets: Float[np.ndarray, "n 2"],
+) -> Float[np.ndarray, "n 2"]:
+    """Where to walk next, in metres.
+
+    The goal itself if its cell is this one or the next; else the centre of the next cell on the
+    shortest path, moved by ``offsets``.
+    """
+    there = maze.cells(goals)
+    ahead = maze.next_cell[maze.cells(positions), there]
+    points: np.ndarray = np.where((ahead == there)[:, None], goals, maze.centres(ahead) + offsets)
+    return points
+
+
+class AntNavigator:
+    """The ant on its way to a fixed goal: a policy of AntMaze's observation alone.
+
+    It knows the goal, which the observation does not show, up to the goal's noise.
+
+    Args:
+        ant: the goal-reaching policy.
+        maze: the maze.
+        goal: x and y in metres.
+        noise: standard deviation of Gaussian noise on actions, clipped after it is added.
+    """
+
+    def __init__(
+        self, ant: GoalReachingAnt, maze: Maze, goal: Float[np.ndarray, " 2"], noise: float
+    ) -> None:
+        self._ant, self._maze, self._goal, self._noise = ant, maze, goal, noise
+        self.stochastic = noise > 0
+        self.fingerprint = combine(
+            ant.fingerprint, maze.walls.tolist(), goal.tolist(), maze.cell_size, noise
+        )
+
+    def __call__(
+        self,
+        observations: Float[np.ndarray, "n 29"],
+        seed_index: int,
+        generator: np.random.Generator | None,
+    ) -> Float[np.ndarray, "n 8"]:
+        """Actions in [-1, 1]."""
+        goals = np.tile(self._goal, (len(observations), 1))
+        # The mean of D4RL's offset, which is drawn from [0, 1).
+        offsets = np.full_like(goals, 0.5)
+        points = next_points(self._maze, observations[:, :2], goals, offsets)
+        actions = self._ant.act(observations, points)
+        if generator is None or self._noise == 0:
+            return actions
+        noisy = actions + self._noise * generator.standard_normal(actions.shape)
+        clipped: np.ndarray = noisy.clip(-1, 1).astype(np.float32)
+        return clipped
