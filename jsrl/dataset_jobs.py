@@ -62,6 +62,7 @@ def collect_ant(config: AntMazeDataConfig) -> None:
         config.noise,
         config.seed,
         config.workers or len(os.sched_getaffinity(0)),
+        config.env.max_episode_steps,
         progress.update,
     )
     progress.close()

@@ -65,9 +65,15 @@ class Plan:
     goals: tuple[int, ...]
 
 
-def plan_of(task: str) -> Plan:
-    """D4RL's plan for a key of ``ANTMAZE_TASKS``: one start and goal, several goals, or any."""
-    name, steps = ANTMAZE_TASKS[task]
+def plan_of(task: str, steps: int | None = None) -> Plan:
+    """D4RL's plan for a key of ``ANTMAZE_TASKS``: one start and goal, several goals, or any.
+
+    Args:
+        task: the key.
+        steps: the longest walk; None for the time limit of the task.
+    """
+    name, limit = ANTMAZE_TASKS[task]
+    steps = limit if steps is None else steps
     maze = antmaze_map(name)
     columns = maze.walls.shape[1]
     free = tuple(int(cell) for cell in np.flatnonzero(~maze.walls))
@@ -220,6 +226,7 @@ def collect_antmaze(
     noise: float,
     seed: int,
     workers: int,
+    steps: int | None = None,
     report: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Collect a data set and write it in D4RL's HDF5 layout.
@@ -236,6 +243,7 @@ def collect_antmaze(
         noise: standard deviation of the Gaussian noise on actions; D4RL's is 0.2.
         seed: of everything drawn.
         workers: processes.
+        steps: the longest walk; None for the time limit of the task.
         report: called with the number of transitions collected so far.
 
     Raises:
@@ -247,13 +255,14 @@ def collect_antmaze(
         "seed": seed,
         "transitions": transitions,
         "action_noise": noise,
+        "longest_walk": plan_of(task, steps).steps,
         "behaviour": make_behaviour().fingerprint,
     }
     # How many transitions are wanted changes no block: a data set can be made longer.
     content = {key: value for key, value in settings.items() if key != "transitions"}
     store = BlockStore(path.with_name(path.name + ".parts"), content)
     try:
-        prepare = partial(_make_walker, task, make_behaviour, noise, seed)
+        prepare = partial(_make_walker, plan_of(task, steps), make_behaviour, noise, seed)
         numbers = collect_blocks(store, prepare, transitions, workers, report)
         columns = _first([store.load(number) for number in numbers], transitions)
         goal = evaluation_goal(task, seed)
@@ -291,11 +300,11 @@ def relabelled(columns: Block, goal: Float[NDArray[np.float64], " 2"]) -> Transi
 
 
 def _make_walker(
-    task: str, make_behaviour: Callable[[], Behaviour], noise: float, seed: int
+    plan: Plan, make_behaviour: Callable[[], Behaviour], noise: float, seed: int
 ) -> MakeBlock:
     # One thread each: the processes are as many as the cores.
     torch.set_num_threads(1)
-    return Walker(plan_of(task), make_behaviour(), noise, seed)
+    return Walker(plan, make_behaviour(), noise, seed)
 
 
 def _episodes(

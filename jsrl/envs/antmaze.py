@@ -8,7 +8,7 @@ of ±30 Nm, y that grows with the row of the map, and the start cell at the orig
 
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import mujoco
@@ -71,7 +71,7 @@ class AntMazeEnv(MujocoEnv):
         UserError: if there is no such maze.
     """
 
-    metadata = {
+    metadata: ClassVar[dict[str, Any]] = {
         "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
         "render_fps": 10,
     }
