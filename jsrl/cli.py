@@ -234,12 +234,13 @@ def export_job(config: Any) -> None:
 @_guarded
 def grid_job(config: Any) -> None:
     """``jsrl grid``."""
+    from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
     from jsrl.grid.job import run_grid
 
     typed: Any = OmegaConf.to_object(config)
-    run_grid(typed)
+    run_grid(typed, list(HydraConfig.get().overrides.task))
 
 
 @_guarded

@@ -1,6 +1,6 @@
 """The schemas of ``jsrl dataset FAMILY``, one a family, registered with Hydra."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -40,6 +40,34 @@ class AntMazeDataConfig:
 
 
 @dataclass
+class BehaviourCloningConfig:
+    """``updates``: few, since 20,000 on 25 demonstrations overfit: no rollout succeeds any more.
+
+    ``noise`` is the standard deviation of the Gaussian noise on actions of the rollouts.
+    """
+
+    updates: int = 2000
+    noise: float = 0.1
+
+
+@dataclass
+class AdroitDataConfig:
+    """``jsrl dataset adroit env=adroit_door demonstrations=FILE``.
+
+    ``demonstrations``: a file in D4RL's layout, a D4RL name or a Minari id; null for none. With
+    ``guide=none`` the rollouts are those of their clone, else of the guide.
+    """
+
+    path: str = MISSING
+    transitions: int = 100_000
+    seed: int = 0
+    demonstrations: str | None = None
+    behaviour_cloning: BehaviourCloningConfig = field(default_factory=BehaviourCloningConfig)
+    env: EnvConfig = MISSING
+    guide: GuideConfig = MISSING
+
+
+@dataclass
 class DatasetReportConfig:
     """``jsrl dataset report path=FILE``: a file, a D4RL name or a Minari id.
 
@@ -54,6 +82,7 @@ class DatasetReportConfig:
 FAMILIES: dict[str, Any] = {
     "pointmaze": PointMazeDataConfig,
     "antmaze": AntMazeDataConfig,
+    "adroit": AdroitDataConfig,
     "report": DatasetReportConfig,
 }
 """The schema of each word that may follow ``jsrl dataset``."""

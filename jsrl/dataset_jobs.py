@@ -10,17 +10,27 @@ import torch
 
 from jsrl.build import build_guide, collect_with_waypoints, env_settings
 from jsrl.config import EnvConfig, GuideConfig
-from jsrl.dataset_config import AntMazeDataConfig, DatasetReportConfig, PointMazeDataConfig
+from jsrl.dataset_config import (
+    AdroitDataConfig,
+    AntMazeDataConfig,
+    DatasetReportConfig,
+    PointMazeDataConfig,
+)
 from jsrl.datasets import Dataset, load_d4rl, load_hdf5, load_minari
-from jsrl.datasets.antmaze import Behaviour, WalkingAnt, WalkingGuide, collect_antmaze
+from jsrl.datasets.adroit import cloned_guide, collect_adroit, relabel
+from jsrl.datasets.antmaze import collect_antmaze
+from jsrl.datasets.antmaze_walks import Behaviour, WalkingAnt, WalkingGuide
 from jsrl.datasets.report import report_dataset
+from jsrl.envs.adroit import AdroitBinaryEnv, BinaryTask
 from jsrl.envs.antmaze import antmaze_map
-from jsrl.envs.make import describe_env
-from jsrl.envs.registration import ANTMAZE_TASKS, antmaze_id
+from jsrl.envs.make import describe_env, make_env
+from jsrl.envs.registration import ADROIT_TASKS, ANTMAZE_TASKS, adroit_id, antmaze_id
 from jsrl.errors import UserError
 from jsrl.guides.ant import GoalReachingAnt
 from jsrl.guides.npz import is_ant, read_npz
 from jsrl.loggers import Progress
+from jsrl.summary import versions
+from jsrl.types import EnvSpec, Guide, TransitionData
 
 
 def collect_pointmaze(config: PointMazeDataConfig) -> None:
@@ -89,6 +99,104 @@ def make_ant_behaviour(guide: GuideConfig, env: EnvConfig, task: str) -> Behavio
     return WalkingGuide(built)
 
 
+def collect_hand(config: AdroitDataConfig) -> None:
+    """``jsrl dataset adroit``."""
+    _require_transitions(config.transitions)
+    task, path = _binary_task(config.env), _free_path(config.path)
+    # Training, acting and stepping are small: more threads would only wait for one another.
+    torch.set_num_threads(1)
+    settings = env_settings(config.env)
+    spec = describe_env(settings)
+    demonstrations = _demonstrations(config, task, spec)
+    guide = _hand_guide(config, spec, demonstrations)
+    attributes: dict[str, bool | int | float | str] = {
+        "env_id": config.env.id,
+        "seed": config.seed,
+        "reward": task.reward,
+        "end_on_success": task.end_on_success,
+        "demonstrations": Path(config.demonstrations or "none").name,
+        "guide": guide.fingerprint,
+        **{f"version_{name}": number for name, number in versions().items()},
+    }
+    shown = 0 if demonstrations is None else len(demonstrations)
+    progress = Progress(config.transitions, "collecting", initial=shown)
+    collect_adroit(
+        path,
+        settings,
+        spec,
+        demonstrations,
+        guide,
+        config.transitions,
+        config.seed,
+        attributes,
+        progress.update,
+    )
+    progress.close()
+    _finish(path)
+
+
+def _binary_task(env: EnvConfig) -> BinaryTask:
+    example = make_env(env_settings(env))
+    try:
+        hand = example.unwrapped
+        if not isinstance(hand, AdroitBinaryEnv):
+            names = ", ".join(map(adroit_id, ADROIT_TASKS))
+            raise UserError(f"env.id={env.id!r} is no Adroit task of jsrl; choose one of {names}")
+        return hand.task
+    finally:
+        example.close()
+
+
+def _demonstrations(
+    config: AdroitDataConfig, task: BinaryTask, spec: EnvSpec
+) -> TransitionData | None:
+    """The demonstrations, relabelled."""
+    name = config.demonstrations
+    if name is None:
+        return None
+    if name.endswith((".hdf5", ".h5")) or Path(name).exists():
+        # Human demonstrations hold raw actions, which the hand clips.
+        recorded = load_hdf5(name, clip_actions=True, key="demonstrations")
+    else:
+        recorded = _named(name)
+    recorded.validate(spec)
+    data = relabel(recorded, task)
+    if len(data) > config.transitions:
+        raise UserError(
+            f"transitions={config.transitions} are fewer than the demonstrations have, "
+            f"{len(data)}; take at least as many (a part of them for training is "
+            "dataset.transitions of jsrl train)"
+        )
+    return data
+
+
+def _hand_guide(
+    config: AdroitDataConfig, spec: EnvSpec, demonstrations: TransitionData | None
+) -> Guide:
+    """Who acts in the rollouts: the guide that is named, or else a clone of the demonstrations."""
+    guide = build_guide(config.guide, config.env, spec, [0], torch.device("cpu"))
+    if guide is not None:
+        return guide
+    if demonstrations is None or config.guide.kind != "none":
+        raise UserError(
+            f"jsrl dataset adroit has nobody to act: guide={config.guide.kind} and "
+            f"demonstrations={config.demonstrations}; give demonstrations=FILE, or a guide that "
+            "exists already, such as guide=npz guide.path=FILE"
+        )
+    cloning = config.behaviour_cloning
+    if cloning.updates < 0 or not cloning.noise > 0:
+        raise UserError(
+            f"behaviour_cloning.updates={cloning.updates} must be 0 or more and "
+            f"behaviour_cloning.noise={cloning.noise} above 0"
+        )
+    progress = Progress(cloning.updates, "behaviour cloning")
+    clone = cloned_guide(
+        demonstrations, spec, cloning.updates, cloning.noise, config.seed, progress.update
+    )
+    progress.close()
+    return clone
+
+
 def report_on(config: DatasetReportConfig) -> None:
     """``jsrl dataset report``."""
     path = Path(config.path)
@@ -104,6 +212,7 @@ def report_on(config: DatasetReportConfig) -> None:
 JOBS: dict[str, Callable[[Any], None]] = {
     "pointmaze": collect_pointmaze,
     "antmaze": collect_ant,
+    "adroit": collect_hand,
     "report": report_on,
 }
 """What each word that may follow ``jsrl dataset`` does."""

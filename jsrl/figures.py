@@ -3,6 +3,7 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -108,23 +109,58 @@ def comparison(
         UserError: if the file cannot be written.
     """
     measure = _measure([records for metrics in runs.values() for records in metrics])
-    figure, panels = _panels([1.0])
-    most = 0
-    for index, (label, metrics) in enumerate(runs.items()):
-        steps, values = curve(metrics, f"evaluation/exploration_{measure}")
-        most = max(most, len(values))
+    name = f"evaluation/exploration_{measure}"
+    curves = {}
+    for label, metrics in runs.items():
+        steps, values = curve(metrics, name)
         seeds = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
-        _mean_and_band(
-            panels[0],
-            steps,
-            values,
-            f"{label} ({seeds if len(steps) else 'not evaluated'})",
-            color=COLOURS[index % len(COLOURS)],
-            linestyle=LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)],
-            marker="os^Dv<>"[index % 7],
-        )
+        curves[f"{label} ({seeds if len(steps) else 'not evaluated'})"] = steps, values
+    several_curves(path, curves, measure, title)
+
+
+def several_curves(
+    path: Path,
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    measure: str,
+    title: str,
+    guide: Sequence[float] = (),
+    guide_steps: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> None:
+    """Draw one measure of several experiments, and below it, if given, their guide steps h.
+
+    Args:
+        path: the PNG to write, 900 pixels wide and 600 high, more for a long legend.
+        curves: for each line of the legend steps ``[T]`` and the values of its seeds ``[S, T]``.
+        measure: which of ``AXIS_NAMES`` they are.
+        title: what stands above.
+        guide: the guide's value, one a seed, for a dashed line.
+        guide_steps: h of those that have any, under the names that ``curves`` has.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    figure, panels = _panels([3.0, 1.0] if guide_steps else [1.0])
+    for index, (label, (steps, values)) in enumerate(curves.items()):
+        style = _style(index)
+        _mean_and_band(panels[0], steps, values, label, marker="os^Dv<>"[index % 7], **style)
+        if guide_steps and label in guide_steps:
+            at, h = guide_steps[label]
+            panels[1].step(at, np.nanmean(h, axis=0), where="post", linewidth=1.8, **style)
+    if len(guide):
+        _guide_line(panels[0], np.array(guide, dtype=float)[:, None])
     _name_axis(panels[0], measure)
-    _finish(figure, panels, title, most, path)
+    if guide_steps:
+        panels[1].set_ylabel("guide\nsteps h", fontsize=8)
+        panels[1].yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    _finish(figure, panels, title, max((len(v) for _, v in curves.values()), default=0), path)
+
+
+def _style(index: int) -> dict[str, Any]:
+    """Colour and line of the experiment at a place in the legend."""
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "linestyle": LINE_STYLES[index // len(COLOURS) % len(LINE_STYLES)],
+    }
 
 
 def _measure(metrics: Sequence[Sequence[Record]]) -> str:
@@ -211,7 +247,7 @@ def _finish(figure: Figure, panels: list[Axes], title: str, seeds: int, path: Pa
     figure.suptitle(title, fontsize=11, fontweight="bold")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
-        columns = max(1, min(3, LEGEND_LETTERS // (max(map(len, labels)) + 8)))
+        columns = next(n for n in (3, 2, 1) if n == 1 or _legend_width(labels, n) <= LEGEND_LETTERS)
         rows = -(-len(labels) // columns)
         figure.set_figheight(INCHES[1] + LEGEND_ROW_INCHES * (rows - 1))
         panels[0].legend(
@@ -234,3 +270,9 @@ def _finish(figure: Figure, panels: list[Axes], title: str, seeds: int, path: Pa
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})
     write_whole(path, image.getvalue())
+
+
+def _legend_width(labels: Sequence[str], columns: int) -> int:
+    """In letters, the samples of the lines included; a column is as wide as its longest label."""
+    parts = np.array_split(np.array([len(label) + 8 for label in labels]), columns)
+    return int(sum(part.max(initial=0) for part in parts))

@@ -13,13 +13,14 @@ from jsrl.cli import COMMANDS, config_directory
 from jsrl.config import TrainConfig
 from jsrl.config_errors import SCHEMAS, mistake
 from jsrl.errors import UserError
+from jsrl.grid.config import GridConfig
 
 GROUPS = sorted(path.name for path in config_directory().iterdir() if path.is_dir())
 EXPERIMENTS = sorted(path.stem for path in (config_directory() / "experiment").glob("*.yaml"))
 OPTIONS = [
     (group, path.stem)
     for group in GROUPS
-    if group != "experiment"
+    if group not in ("experiment", "grid")
     for path in sorted((config_directory() / group).glob("*.yaml"))
 ]
 
@@ -41,7 +42,7 @@ NEEDS = {
 
 
 def test_the_groups_are_those_that_are_documented() -> None:
-    documented = "activation curriculum dataset env experiment guide learner logger"
+    documented = "activation curriculum dataset env experiment grid guide learner logger"
     assert documented.split() == GROUPS
 
 
@@ -84,7 +85,9 @@ def test_a_file_says_in_a_comment_what_it_is_and_names_only_keys_of_the_schema(p
     values: dict[str, Any] = yaml.safe_load(text)
     values.pop("defaults", None)
     schema: Any = OmegaConf.structured(TrainConfig)
-    if path.parent.name != "experiment":
+    if path.parent.name == "grid":
+        schema = OmegaConf.structured(GridConfig)
+    elif path.parent.name != "experiment":
         kind = TrainConfig.__dataclass_fields__[path.parent.name].type
         schema = OmegaConf.structured(kind)
     assert "#" in text or path.parent.name in ("activation",)

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jsrl.statistics import bootstrap_interval, interquartile_mean, summarise
+from jsrl.statistics import (
+    bootstrap_interval,
+    improvement_interval,
+    interquartile_mean,
+    interquartile_mean_interval,
+    probability_of_improvement,
+    summarise,
+)
 
 
 def test_interquartile_mean_is_the_mean_of_the_middle_half():
@@ -91,3 +98,57 @@ def test_summary_of_an_undefined_measure_is_null():
         "per_seed": [None, None],
         "failed": 2,
     }
+
+
+def test_probability_of_improvement_counts_pairs():
+    # Of the four pairs 3 > 1, 3 > 2, 2 > 1 are won and 2 = 2 is a draw: 3.5 of 4.
+    assert probability_of_improvement([3.0, 2.0], [1.0, 2.0]) == 0.875
+    assert probability_of_improvement([1.0, 2.0], [3.0, 2.0]) == 0.125
+    assert probability_of_improvement([0.5], [0.5, 0.5, 0.5]) == 0.5
+    assert probability_of_improvement([1.0, 2.0], [0.0]) == 1.0
+
+
+def test_probability_of_improvement_is_the_mann_whitney_statistic():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        first = rng.integers(0, 5, size=rng.integers(1, 9)) / 4
+        second = rng.integers(0, 5, size=rng.integers(1, 9)) / 4
+        statistic = stats.mannwhitneyu(first, second).statistic
+        expected = statistic / (len(first) * len(second))
+        assert probability_of_improvement(first, second) == pytest.approx(expected)
+
+
+def test_the_interval_of_the_improvement_is_known_by_hand_for_two_seeds():
+    # A resample of {0, 2} is (0, 0), (0, 2) or (2, 2) with probability 1/4, 1/2, 1/4; against
+    # (1, 1) it wins 0, 1/2 or all of the pairs.
+    assert improvement_interval([0.0, 2.0], [1.0, 1.0]) == [0.0, 1.0]
+    assert improvement_interval([0.0, 2.0], [1.0, 1.0], level=0.4) == [0.5, 0.5]
+    assert improvement_interval([2.0, 3.0], [0.0, 1.0]) == [1.0, 1.0]
+    assert improvement_interval([2.0], [0.0, 1.0]) is None
+    assert improvement_interval([2.0, 3.0], [0.0]) is None
+
+
+def test_the_interval_of_the_improvement_agrees_with_scipys_bootstrap():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(0.4, 1.0, size=12), rng.normal(0.0, 1.0, size=9)
+    expected = stats.bootstrap(
+        (first, second),
+        lambda x, y: np.mean([np.mean(a > y) for a in x]),
+        vectorized=False,
+        n_resamples=2_000,
+        method="percentile",
+        random_state=np.random.default_rng(1),
+    ).confidence_interval
+    interval = improvement_interval(first, second)
+    assert np.allclose(interval, [expected.low, expected.high], atol=0.03)
+    assert interval == improvement_interval(first, second)
+    assert interval[0] < probability_of_improvement(first, second) < interval[1]
+
+
+def test_the_interval_of_the_interquartile_mean_is_that_of_its_bootstrap():
+    values = [0.0, 1.0, 2.0, 3.0, 100.0]
+    interval = interquartile_mean_interval(values)
+    # Of five values one is cut at each end.
+    assert interval == bootstrap_interval(values, lambda sample: np.sort(sample)[1:4].mean())
+    assert interquartile_mean_interval([0.3]) is None
+    assert interquartile_mean_interval([0.3, 0.3]) == [0.3, 0.3]

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from jsrl.benchmark.acting import measure_environment_steps, measure_latency
+from jsrl.benchmark.collection import measure_collection
 from jsrl.benchmark.memory import measure_memory
 from jsrl.benchmark.problem import Sizes
 from jsrl.benchmark.results import collect_results, prepare_folder, render, write
@@ -57,6 +58,7 @@ def benchmark(
             *measure_updates(sizes, seconds, compiled=compiled),
             *measure_latency(sizes, seconds),
             *measure_environment_steps(sizes, seconds),
+            *measure_collection(seconds),
             *measure_memory(sizes.hidden, sizes.batch, memory_steps),
         ]
         if torch.cuda.is_available():

@@ -12,6 +12,7 @@ import os
 import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -61,7 +62,7 @@ class BlockStore:
             try:
                 with np.load(path) as file:
                     found[int(path.stem.split("-")[1])] = len(file["actions"])
-            except (OSError, ValueError, EOFError, KeyError):
+            except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
                 path.unlink()
         return found
 

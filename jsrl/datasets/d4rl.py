@@ -46,6 +46,7 @@ def load_hdf5(
     action_low: ActionBound | None = None,
     action_high: ActionBound | None = None,
     clip_actions: bool = False,
+    key: str = "dataset.path",
 ) -> Dataset:
     """Read a file in D4RL's HDF5 layout.
 
@@ -56,12 +57,13 @@ def load_hdf5(
         action_high: the upper ones.
         clip_actions: clip actions outside the bounds instead of refusing them, where the
             environment did so too: the raw human demonstrations of the Adroit tasks need it.
+        key: under which name the user gave the path; error messages say it.
 
     Raises:
         UserError: if the file is missing, truncated or not HDF5, or if its arrays do not pass
             ``make_dataset``.
     """
-    arrays = _read_arrays(Path(path))
+    arrays = _read_arrays(Path(path), key)
     return make_dataset(
         arrays,
         str(path),
@@ -160,12 +162,12 @@ def save_hdf5(
         ) from error
 
 
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+def _read_arrays(path: Path, key: str = "dataset.path") -> dict[str, np.ndarray]:
     """The arrays that ``make_dataset`` knows, as far as the file holds them."""
     if not path.is_file():
         raise UserError(
-            f"dataset.path={path}: no such file; expected an HDF5 file in D4RL's layout; "
-            "check the path, or collect or download the data first"
+            f"{key}={path}: no such file; expected an HDF5 file in D4RL's layout; "
+            "check the path, or collect the data (jsrl dataset) or download them first"
         )
     try:
         with h5py.File(path, "r") as file:
@@ -176,7 +178,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
             }
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise UserError(
-            f"dataset.path={path}: cannot be read as HDF5 ({one_line(error)}); expected a complete "
+            f"{key}={path}: cannot be read as HDF5 ({one_line(error)}); expected a complete "
             "file in D4RL's layout; it may be truncated: fetch or make it again"
         ) from error
 

@@ -22,25 +22,25 @@ from jsrl.errors import UserError
 REWARDS = {"minus_one_zero": (-1.0, 0.0), "zero_one": (0.0, 1.0)}
 """What a step pays while the task is not solved, and while it is."""
 
-Observations = Float[NDArray[np.floating[Any]], "*n O"]
-Flags = Bool[NDArray[np.bool_], "*n"]
+Observations = Float[NDArray[np.floating[Any]], "N O"]
+Flags = Bool[NDArray[np.bool_], " N"]
 
 
 def _door_is_open(observations: Observations) -> Flags:
     """The door's hinge (column 28) stands at 1.35 rad or more."""
-    return observations[..., 28] >= 1.35
+    return observations[:, 28] >= 1.35
 
 
 def _pen_is_turned(observations: Observations) -> Flags:
     """The pen is within 0.075 m of its place, the cosine of the angle to its goal above 0.95."""
-    distance = np.linalg.norm(observations[..., 39:42], axis=-1)
-    cosine = (observations[..., 33:36] * observations[..., 36:39]).sum(-1)
+    distance = np.linalg.norm(observations[:, 39:42], axis=-1)
+    cosine = (observations[:, 33:36] * observations[:, 36:39]).sum(-1)
     return (distance < 0.075) & (cosine > 0.95)
 
 
 def _ball_is_there(observations: Observations) -> Flags:
     """The ball is within 0.1 m of its goal."""
-    return np.linalg.norm(observations[..., 36:39], axis=-1) < 0.1
+    return np.linalg.norm(observations[:, 36:39], axis=-1) < 0.1
 
 
 SOLVED: dict[str, Callable[[Observations], Flags]] = {
@@ -80,7 +80,7 @@ class BinaryTask:
         """In which of the observed states the task is solved."""
         return SOLVED[self.name](observations)
 
-    def rewards(self, solved: Flags) -> Float[NDArray[np.float64], "*n"]:
+    def rewards(self, solved: Flags) -> Float[NDArray[np.float64], " N"]:
         """What steps pay that lead to states in which the task is solved, or is not."""
         before, after = REWARDS[self.reward]
         return np.where(solved, after, before)
@@ -133,7 +133,7 @@ class AdroitBinaryEnv(gym.Env[NDArray[np.float64], NDArray[np.float32]]):
         """
         observation, _, _, _, info = self.hand.step(action)
         success = bool(info["success"])
-        reward = float(self.task.rewards(np.array(success)))
+        reward = float(self.task.rewards(np.array([success]))[0])
         terminated = success and self.task.end_on_success
         return observation, reward, terminated, False, {**info, "success": success}
 
@@ -144,8 +144,8 @@ class AdroitBinaryEnv(gym.Env[NDArray[np.float64], NDArray[np.float32]]):
 
         Args:
             seed: of where door, pen or ball and goal are.
-            options: ``initial_state_dict``: a state of the hand, as its ``get_env_state`` gives it,
-                in place of what is drawn.
+            options: ``initial_state_dict``: a state, as the hand's ``set_env_state`` takes it, in
+                place of what is drawn.
         """
         super().reset(seed=seed)
         observation: NDArray[np.float64]

@@ -6,6 +6,7 @@ from gymnasium-robotics' AntMaze, and makes D4RL's data useless there: a softer 
 of ±30 Nm, y that grows with the row of the map, and the start cell at the origin.
 """
 
+import math
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any, ClassVar
@@ -98,12 +99,19 @@ class AntMazeEnv(MujocoEnv):
         """Act for 0.1 s with eight torques in [-1, 1] of the ±30 Nm that the motors have."""
         if np.shape(action) != self.action_space.shape:
             raise ValueError(f"the action has shape {np.shape(action)}; expected (8,)")
-        self.data.ctrl[:] = np.multiply(action, TORQUE)
-        mujoco.mj_step(self.model, self.data, nstep=self.frame_skip)
-        success = bool(np.linalg.norm(self.data.qpos[:2] - self.target_goal) <= GOAL_RADIUS)
+        success = self.simulate(action)
         if self.render_mode == "human":
             self.render()
         return self.observation(), float(success), success, False, {"success": success}
+
+    def simulate(self, action: NDArray[np.floating[Any]]) -> bool:
+        """What ``step`` simulates, without the rest: whether the ant is at the goal now."""
+        data = self.data
+        data.ctrl[:] = action
+        data.ctrl *= TORQUE
+        mujoco.mj_step(self.model, data, nstep=self.frame_skip)
+        (x, y), goal = data.qpos[:2], self.target_goal
+        return math.hypot(x - goal[0], y - goal[1]) <= GOAL_RADIUS
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -1,5 +1,6 @@
-"""``jsrl grid``: run what is missing of a grid."""
+"""``jsrl grid``: run what is missing of a grid, and draw its report."""
 
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -9,27 +10,52 @@ from tqdm import tqdm
 
 from jsrl.errors import UserError
 from jsrl.grid.config import GridJobConfig
-from jsrl.grid.plan import GUIDE, Task, plan
+from jsrl.grid.plan import GUIDE, Task, check_grid, plan
 from jsrl.grid.records import is_finished, is_recorded, score, write_records
+from jsrl.grid.report import write_report
 from jsrl.grid.runner import Runner, alone_in, available_cores
 from jsrl.loggers import Progress
 
+ONLY_THIS_TIME = ("workers", "runs", "report_only", "cells", "arms")
+"""Keys that do not change what the grid as a whole is: they are left out of its command."""
 
-def run_grid(job: GridJobConfig) -> None:
-    """Run the grid's missing runs, and write a record of each that is finished.
+
+def run_grid(job: GridJobConfig, overrides: Sequence[str]) -> None:
+    """Run the grid's missing runs, write a record of each that is finished, draw the report.
 
     Args:
         job: the typed configuration.
+        overrides: of the command line, which the report states.
 
     Raises:
         UserError: if the grid is not what it should be, its folders hold other runs, or runs
             failed (after the others have been done).
         Interrupted: after SIGTERM or Ctrl-C, once every run is saved.
     """
-    tasks = plan(job)
-    base = Path(job.runs) / job.grid.name
-    with alone_in(base):
-        Session(job, tasks, output_of(job)).run()
+    output, problem = output_of(job), None
+    if job.report_only:
+        check_grid(job)
+    else:
+        tasks = plan(job)
+        with alone_in(Path(job.runs) / job.grid.name):
+            session = Session(job, tasks, output)
+            problem = session.run()
+            if problem is not None and not session.any_done:
+                raise UserError(problem)
+    print(write_report(job.grid, output, command_of(overrides)))
+    print(f"\nthe report: {output / 'README.md'}")
+    if problem is not None:
+        raise UserError(problem)
+
+
+def command_of(overrides: Sequence[str]) -> str:
+    """What to type to run the whole grid again, anywhere: absolute folders are left out."""
+    kept = [
+        override
+        for override in overrides
+        if override.partition("=")[0] not in ONLY_THIS_TIME and not override.startswith("output=/")
+    ]
+    return shlex.join(["jsrl", "grid", *kept])
 
 
 def output_of(job: GridJobConfig) -> Path:
@@ -59,21 +85,26 @@ class Session:
             len(tasks), f"grid {job.grid.name}", sys.stderr.isatty(), initial=self._done
         )
 
-    def run(self) -> None:
-        """Run what is missing; see ``run_grid``."""
+    @property
+    def any_done(self) -> bool:
+        return self._done > 0
+
+    def run(self) -> str | None:
+        """Run what is missing; what to say of the runs that failed, if any did."""
         if self._done:
             self._say(f"{self._done} of {len(self._tasks)} runs are there already")
         try:
             Runner(self._missing, self._workers, self._finished, self._failed).run()
         finally:
             self._progress.close()
-        if self._failures:
-            listed = "; ".join(f"{task.name} ({why})" for task, why in self._failures)
-            raise UserError(
-                f"{len(self._failures)} of {len(self._tasks)} runs failed: {listed}. What they "
-                f"printed is in {self._failures[0][0].log} and so on; mend the cause and run the "
-                "same command again: it runs only what is missing"
-            )
+        if not self._failures:
+            return None
+        listed = "; ".join(f"{task.name} ({why})" for task, why in self._failures)
+        return (
+            f"{len(self._failures)} of {len(self._tasks)} runs failed: {listed}. What they "
+            f"printed is in {self._failures[0][0].log} and so on; mend the cause and run the "
+            "same command again: it runs only what is missing"
+        )
 
     def _not_done(self) -> list[Task]:
         """The tasks without records, and the guides, gone from the disk, that these need."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsrl.errors import UserError
 from jsrl.grid.config import ArmConfig, CellConfig, GridConfig, GridJobConfig
+from jsrl.grid.published import columns, environments
 from jsrl.grid.settings import Settings, compose_settings
 
 GUIDE = "guide"
@@ -136,9 +137,12 @@ def check_grid(job: GridJobConfig) -> None:
     _known("arms", job.arms or [], grid.arms)
     for name, arm in grid.arms.items():
         _known(f"grid.arms.{name}.policy", [arm.policy], POLICIES)
+        _known(f"grid.arms.{name}.published", filter(None, [arm.published]), columns())
     for cell in grid.cells:
         _known(f"arms of cell {cell.name}", cell.arms or [], grid.arms)
         _known(f"guide_from of cell {cell.name}", filter(None, [cell.guide_from]), cells)
+        paper = [cell.published.environment] if cell.published else []
+        _known(f"published.environment of cell {cell.name}", paper, environments())
     _check_comparisons(grid)
 
 

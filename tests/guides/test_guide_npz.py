@@ -9,7 +9,7 @@ from jsrl.envs.antmaze import AntMazeEnv
 from jsrl.envs.make import EnvSettings, describe_env, make_env
 from jsrl.errors import UserError
 from jsrl.guides import GuideView, npz_guide
-from jsrl.guides.ant import GoalReachingAnt, next_points
+from jsrl.guides.ant import GoalReachingAnt, careful_points, next_points
 from jsrl.guides.npz import ExpertPolicy, is_ant, read_npz
 from jsrl.mazes import Maze
 from jsrl.seeding import Streams
@@ -81,13 +81,28 @@ def test_points_follow_the_shortest_path_and_end_at_the_goal(umaze):
         np.testing.assert_allclose(found, [point])
 
 
+def test_a_careful_walk_returns_to_the_middle_of_the_corridor(umaze):
+    expected = {
+        (1.0, 0.3): (4.0, 0.0),  # near the middle: the next cell
+        (1.0, 0.8): (3.0, 0.0),  # off it: slantwise back
+        (7.0, 1.5): (8.0, 3.5),  # to the right of the way up, too early at the corner
+        (8.2, 1.5): (8.0, 4.0),
+        (1.5, 8.5): (0.4, 8.6),
+    }
+    for position, point in expected.items():
+        found = careful_points(umaze.maze, np.array([position]), np.array([[0.4, 8.6]]))
+        np.testing.assert_allclose(found, [point])
+
+
 def test_the_guide_acts_in_the_maze_and_noise_is_its_own(tmp_path):
     plain, noisy = (guide(tmp_path, ant_arrays(), noise=noise) for noise in (0.0, 0.2))
     observations, mask = torch.randn(1, 6, 29, generator=torch.Generator()), torch.ones(1, 6) > 0
-    quiet = plain.act(observations, Streams([0]), mask)
-    assert torch.equal(quiet, plain.act(observations, None, mask))
-    assert torch.equal(quiet, noisy.act(observations, None, mask))
-    assert not torch.equal(quiet, noisy.act(observations, Streams([0]), mask))
+    mode = plain.act(observations, None, mask)
+    assert torch.equal(mode, noisy.act(observations, None, mask))
+    sampled = plain.act(observations, Streams([0]), mask)
+    assert not torch.equal(mode, sampled)
+    assert torch.equal(sampled, plain.act(observations, Streams([0]), mask))
+    assert not torch.equal(sampled, noisy.act(observations, Streams([0]), mask))
     assert plain.fingerprint != noisy.fingerprint
 
 
@@ -100,7 +115,10 @@ def changed(**arrays):
     [
         ({}, r"has no .*hidden_0_weight.*it has none"),
         ({"weights": np.zeros(3)}, r"expected the arrays of an Adroit expert.*it has weights"),
-        (changed(mean_weight=np.zeros((8, 7))), r"mean_weight has shape \(8, 7\); expected \(8, 16"),
+        (
+            changed(mean_weight=np.zeros((8, 7))),
+            r"mean_weight has shape \(8, 7\); expected \(8, 16",
+        ),
         (changed(hidden_0_weight=np.zeros((16, 27))), r"\(16, 27\); expected \(16, 29\)"),
         (changed(mean_bias=np.full(8, np.nan)), r"mean_bias holds a number that is not finite"),
         (expert_arrays(), r"takes 45 observations and gives 24 actions.* has 29 and 8"),

@@ -1,0 +1,131 @@
+"""Is one arm better than another: probability of improvement, difference, where the order turns."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from jsrl.grid.config import ComparisonConfig
+from jsrl.grid.plan import GUIDE
+from jsrl.grid.results import MEASURED_ON_THE_WAY, Result, find
+from jsrl.statistics import improvement_interval, probability_of_improvement
+
+ROUNDING = 1e-9
+"""Means that differ by less are equal."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the records say of two arms in a cell.
+
+    Args:
+        first: the arm that is asked about.
+        second: the arm that it is compared with.
+        primary: whether it is the one that was fixed beforehand.
+        step: the environment step at which they are compared, the last one of the shorter runs.
+        probability: of improvement, first over second; None without seeds.
+        interval: its 95 % interval; None with a single seed.
+        difference: of the means at this step, first less second.
+        turn: from which environment step on the first is ahead; see ``order_turns``.
+        implied: the probability that the published means and deviations imply, taken as normal.
+    """
+
+    first: Result
+    second: Result
+    primary: bool
+    step: int
+    probability: float | None
+    interval: list[float] | None
+    difference: float | None
+    turn: int | None
+    implied: float | None
+
+
+def compare(
+    results: Sequence[Result], comparisons: Sequence[ComparisonConfig], measure: str
+) -> list[Comparison]:
+    """Every comparison of a grid, over the seeds that are there and did not fail."""
+    found = []
+    for wanted in comparisons:
+        first = find(results, wanted.cell, wanted.first)
+        second = find(results, wanted.cell, wanted.second)
+        step = _last_common_step(first, second)
+        one, other = first.finite_at(measure, step), second.finite_at(measure, step)
+        both = bool(one and other)
+        found.append(
+            Comparison(
+                first,
+                second,
+                wanted.primary,
+                step,
+                probability_of_improvement(one, other) if both else None,
+                improvement_interval(one, other) if both else None,
+                float(np.mean(one) - np.mean(other)) if both else None,
+                order_turns(*means(first, measure), *means(second, measure)) if both else None,
+                _implied(first, second),
+            )
+        )
+    return found
+
+
+def means(result: Result, measure: str) -> tuple[list[int], list[float]]:
+    """Steps and means over seeds of the evaluations; the last is the final evaluation."""
+    if result.policy == GUIDE or measure not in MEASURED_ON_THE_WAY:
+        return [], []
+    steps, values = result.curves(f"{result.policy}_{measure}")
+    kept = [i for i in range(len(steps)) if np.isfinite(values[:, i]).any()]
+    curve = {int(steps[i]): float(np.nanmean(values[:, i])) for i in kept}
+    final = result.finite(measure)
+    if curve and final:
+        curve[max(curve)] = float(np.mean(final))
+    return list(curve), list(curve.values())
+
+
+def order_turns(
+    first_steps: Sequence[int],
+    first: Sequence[float],
+    second_steps: Sequence[int],
+    second: Sequence[float],
+) -> int | None:
+    """The first evaluation from which the first mean stays at or above the second's to the end.
+
+    Args:
+        first_steps: environment steps ``[T]`` of the first's evaluations.
+        first: means over seeds ``[T]``.
+        second_steps: those of the second ``[U]``.
+        second: means over seeds ``[U]``.
+
+    Returns:
+        A step at which both were evaluated; None if the first is behind at the last of these, or
+        both are equal at all of them, or there are none.
+    """
+    one = dict(zip(first_steps, first, strict=True))
+    other = dict(zip(second_steps, second, strict=True))
+    steps = sorted(set(one) & set(other))
+    ahead = {step: one[step] - other[step] for step in steps}
+    if all(abs(value) <= ROUNDING for value in ahead.values()):
+        return None
+    turn = None
+    for step in reversed(steps):
+        if ahead[step] < -ROUNDING:
+            break
+        turn = step
+    return turn
+
+
+def _last_common_step(first: Result, second: Result) -> int:
+    """The end of the shorter runs; what learnt offline alone stays as it is to the other's end."""
+    lengths = [result.steps for result in (first, second) if result.steps > 0]
+    return min(lengths, default=0)
+
+
+def _implied(first: Result, second: Result) -> float | None:
+    """P(X > Y) of two normal variables with the published means and standard deviations."""
+    one, other = first.published, second.published
+    if one is None or other is None or one.std is None or other.std is None:
+        return None
+    spread = float(np.hypot(one.std, other.std))
+    if spread == 0:
+        return None
+    return float(stats.norm.cdf((one.mean - other.mean) / spread))
