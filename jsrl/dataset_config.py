@@ -41,13 +41,15 @@ class AntMazeDataConfig:
 
 @dataclass
 class BehaviourCloningConfig:
-    """``updates``: few, since 20,000 on 25 demonstrations overfit: no rollout succeeds any more.
+    """``noise`` is the standard deviation of the Gaussian noise on actions of the rollouts.
 
-    ``noise`` is the standard deviation of the Gaussian noise on actions of the rollouts.
+    On the 25 human demonstrations of door, four seeds of these defaults open it in 8 % of rollouts
+    (0 to 18 %); without dropout it is 3 %, after 20,000 updates without dropout 0 %.
     """
 
-    updates: int = 2000
-    noise: float = 0.1
+    updates: int = 5000
+    dropout: float = 0.1
+    noise: float = 0.05
 
 
 @dataclass

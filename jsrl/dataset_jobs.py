@@ -184,14 +184,21 @@ def _hand_guide(
             "exists already, such as guide=npz guide.path=FILE"
         )
     cloning = config.behaviour_cloning
-    if cloning.updates < 0 or not cloning.noise > 0:
+    if cloning.updates < 0 or not 0 <= cloning.dropout < 1 or not cloning.noise > 0:
         raise UserError(
-            f"behaviour_cloning.updates={cloning.updates} must be 0 or more and "
+            f"behaviour_cloning.updates={cloning.updates} must be 0 or more, "
+            f"behaviour_cloning.dropout={cloning.dropout} in [0, 1) and "
             f"behaviour_cloning.noise={cloning.noise} above 0"
         )
     progress = Progress(cloning.updates, "behaviour cloning")
     clone = cloned_guide(
-        demonstrations, spec, cloning.updates, cloning.noise, config.seed, progress.update
+        demonstrations,
+        spec,
+        cloning.updates,
+        cloning.dropout,
+        cloning.noise,
+        config.seed,
+        progress.update,
     )
     progress.close()
     return clone

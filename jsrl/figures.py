@@ -150,6 +150,8 @@ def several_curves(
         _guide_line(panels[0], np.array(guide, dtype=float)[:, None])
     _name_axis(panels[0], measure)
     if guide_steps:
+        highest = max(float(np.nanmax(h)) for _, h in guide_steps.values())
+        panels[1].set_ylim(-0.06 * highest, 1.15 * highest)
         panels[1].set_ylabel("guide\nsteps h", fontsize=8)
         panels[1].yaxis.set_major_locator(MaxNLocator(3, integer=True))
     _finish(figure, panels, title, max((len(v) for _, v in curves.values()), default=0), path)

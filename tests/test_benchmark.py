@@ -88,6 +88,8 @@ def test_the_benchmark_measures_everything_with_units_and_writes_it(tmp_path, ca
         assert units["Action latency", f"with noise, S·E={count}"] == "µs"
         assert units["PointMaze steps", f"raw, E={count}"] == "1/s"
         assert units["PointMaze steps", f"collector's overhead, E={count}"] == "%"
+    assert units["AntMaze collection", "collected"] == "1/s"
+    assert units["AntMaze collection", "share of the simulator's"] == "%"
     assert units["Memory", "growth over 60 steps"] == units["Memory", "peak"] == "MiB"
     rates = [m["value"] for m in results["measurements"] if m["unit"] in ("1/s", "µs", "×")]
     assert all(np.isfinite(rate) and rate > 0 for rate in rates)

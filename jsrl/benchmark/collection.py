@@ -9,7 +9,7 @@ from jsrl.datasets.antmaze_walks import Walker, WalkingAnt, plan_of
 from jsrl.envs.antmaze import FRAME_SKIP, TORQUE, AntMazeEnv
 from jsrl.guides.ant import GoalReachingAnt
 
-STEPS = 40
+STEPS = 100
 LEAST_SHARE = 85.0
 WIDTH = 256
 CATEGORY = "AntMaze collection"
@@ -30,7 +30,7 @@ def measure_collection(seconds: float) -> list[Measurement]:
     try:
         times = interleaved(functions, seconds, calls=1)
     finally:
-        env.close()
+        env.close()  # type: ignore[no-untyped-call]
     rates = [Measurement(CATEGORY, n, transitions / typical(times[n]), "1/s") for n in times]
     share = 100 * ratio(times["raw simulator"], times["collected"])
     bound = Measurement(CATEGORY, "share of the simulator's", share, "%", at_least=LEAST_SHARE)

@@ -77,6 +77,7 @@ def cloned_guide(
     data: TransitionData,
     spec: EnvSpec,
     updates: int,
+    dropout: float,
     noise: float,
     seed: int,
     report: Callable[[int], None] = lambda done: None,
@@ -87,6 +88,7 @@ def cloned_guide(
         data: what to imitate.
         spec: of the environment.
         updates: gradient steps.
+        dropout: while it learns; 25 demonstrations overfit soon.
         noise: standard deviation, in units of half the action range.
         seed: of initial weights and minibatches.
         report: called with the number of updates done.
@@ -95,7 +97,7 @@ def cloned_guide(
     streams = Streams([seed], ("behaviour cloning",))
     # With a fixed deviation, maximum likelihood is least squares. A learnt one grows so large on
     # human demonstrations that no rollout opens the door, or with time so small that it overfits.
-    settings = BCSettings(log_std_range=(math.log(noise), math.log(noise)))
+    settings = BCSettings(dropout=dropout, log_std_range=(math.log(noise), math.log(noise)))
     learner = BC(streams, spec.observation_size, spec.action_size, settings, cpu)
     layout = TransitionLayout(spec.observation_size, spec.action_size)
     buffer = OfflineBuffer(pack(data, layout), cpu)

@@ -72,7 +72,7 @@ class AntMazeEnv(MujocoEnv):
         UserError: if there is no such maze.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {
+    metadata: ClassVar[dict[str, Any]] = {  # type: ignore[misc]  # as Gymnasium means it
         "render_modes": ["human", "rgb_array", "depth_array", "rgbd_tuple"],
         "render_fps": 10,
     }
@@ -93,15 +93,14 @@ class AntMazeEnv(MujocoEnv):
             **kwargs,
         )
 
-    def step(
+    def step(  # type: ignore[override]  # MujocoEnv is typed for the rewards of one robot
         self, action: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.float64], float, bool, bool, dict[str, Any]]:
         """Act for 0.1 s with eight torques in [-1, 1] of the ±30 Nm that the motors have."""
         if np.shape(action) != self.action_space.shape:
             raise ValueError(f"the action has shape {np.shape(action)}; expected (8,)")
         success = self.simulate(action)
-        if self.render_mode == "human":
-            self.render()
+        self._show()
         return self.observation(), float(success), success, False, {"success": success}
 
     def simulate(self, action: NDArray[np.floating[Any]]) -> bool:
@@ -133,10 +132,13 @@ class AntMazeEnv(MujocoEnv):
         position, velocity = self._start()
         if given.get("start") is not None:
             position[:2] = given["start"]
-        self.set_state(position, velocity)
-        if self.render_mode == "human":
-            self.render()
+        self.set_state(position, velocity)  # type: ignore[no-untyped-call]
+        self._show()
         return self.observation(), {"success": False}
+
+    def _show(self) -> None:
+        if self.render_mode == "human":
+            self.render()  # type: ignore[no-untyped-call]
 
     def _start(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """D4RL's noise on every coordinate: ±0.1 on positions, normal with 0.1 on velocities."""
@@ -224,8 +226,15 @@ def _model_xml(maze: Maze) -> str:
             conaffinity="1",
             rgba="0.7 0.5 0.3 1",
         )
-    target = {"name": "target", "type": "sphere", "size": str(GOAL_RADIUS), "rgba": "1 0 0 0.7"}
-    ElementTree.SubElement(world, "site", pos=f"0 0 {GOAL_RADIUS}", **target)
+    ElementTree.SubElement(
+        world,
+        "site",
+        name="target",
+        type="sphere",
+        pos=f"0 0 {GOAL_RADIUS}",
+        size=str(GOAL_RADIUS),
+        rgba="1 0 0 0.7",
+    )
     return ElementTree.tostring(root, encoding="unicode")
 
 

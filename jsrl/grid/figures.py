@@ -93,4 +93,6 @@ def _named(comparison: Comparison) -> str:
 def _label(result: Result) -> str:
     """The arm, and how many seeds the line is made of if that is not all of them."""
     there = len(result.records) - len(result.failed)
-    return result.label + (f" ({there} seeds)" if there < len(result.seeds) else "")
+    if there == len(result.seeds):
+        return result.label
+    return f"{result.label} ({there} seed{'s' if there > 1 else ''})"

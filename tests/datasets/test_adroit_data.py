@@ -123,7 +123,7 @@ def test_a_clone_acts_as_it_was_shown_with_noise_of_the_size_asked_for(tmp_path)
     recorded = make_dataset(arrays(observations, [399]) | {"actions": shown}, "demos")
     spec = describe_env(EnvSettings(adroit_id("door")))
     steps = []
-    guide = cloned_guide(recorded.data, spec, 300, 0.05, 0, steps.append)
+    guide = cloned_guide(recorded.data, spec, 300, 0.0, 0.05, 0, steps.append)
     assert steps == list(range(1, 301))
     obs = torch.from_numpy(observations[None, :50])
     mask = torch.ones(1, 50, dtype=torch.bool)
@@ -202,6 +202,10 @@ MISTAKES = [
     (
         ("demonstrations=demos.hdf5", "behaviour_cloning.noise=0"),
         ("behaviour_cloning.noise=0", "above 0"),
+    ),
+    (
+        ("demonstrations=demos.hdf5", "behaviour_cloning.dropout=1"),
+        ("behaviour_cloning.dropout=1", "[0, 1)"),
     ),
     (
         ("demonstrations=demos.hdf5", "behaviour_cloning.update=9"),

@@ -18,6 +18,9 @@ GRID = (
     # Not there: this is found out only when the run starts.
     "grid.arms.no_guide.overrides=['dataset=d4rl','dataset.path=nowhere.hdf5']",
 )
+MINE = (*GRID[:4], "arms=[jsrl_cold]", *GRID[5:])
+"""The same without the arm that fails: when that is done, nothing is left to start."""
+
 RAW = Path("runs/grid/pointmaze/report/raw/umaze")
 RUNS = Path("runs/grid/pointmaze/umaze")
 
@@ -101,8 +104,7 @@ def test_records_are_enough_to_go_on_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shutil.copytree(story.folder / RAW.parent, "results/raw")
-    # Without the arm that fails, all is done: nothing is started, and the report is drawn.
-    mine = (*GRID[:4], "arms=[jsrl_cold]", *GRID[5:], "output=results")
+    mine = (*MINE, "output=results")
     outcome = call(monkeypatch, capfd, *mine)
     assert outcome.status == 0, outcome
     assert "2 of 2 runs are there already" in outcome.out
@@ -119,12 +121,7 @@ def test_records_and_runs_of_other_settings_are_refused(
     story: Story, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(story.folder)
-    other = (
-        *GRID[:4],
-        "arms=[jsrl_cold]",
-        *GRID[5:],
-        "grid.arms.jsrl_cold.overrides=['start=warm']",
-    )
+    other = (*MINE, "grid.arms.jsrl_cold.overrides=['start=warm']")
     outcome = call(monkeypatch, capfd, *other)
     assert outcome.status == 2
     assert outcome.err == (

