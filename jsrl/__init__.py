@@ -4,7 +4,12 @@ A fixed guide-policy acts for the first steps of each episode, a learning explor
 finishes it, and the guide's share shrinks as the learner improves.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# Before the first product of matrices: on some processors MKL otherwise rounds a seed's differently
+# alone and in company. It costs no speed.
+os.environ.setdefault("MKL_CBWR", "AUTO")
 
 from jsrl.envs.registration import register
 

@@ -12,6 +12,8 @@ from jsrl.checks import KINDS, check
 from jsrl.cli import COMMANDS, config_directory
 from jsrl.config import TrainConfig
 from jsrl.config_errors import SCHEMAS, mistake
+from jsrl.dataset_config import FAMILIES
+from jsrl.dataset_jobs import JOBS
 from jsrl.errors import UserError
 from jsrl.grid.config import GridConfig
 
@@ -36,6 +38,7 @@ NEEDS = {
     "guide=python": ("guide.target=guides.py:act",),
     "guide=torchscript": ("guide.path=policy.pt",),
     "guide=onnx": ("guide.path=policy.onnx",),
+    "guide=npz": ("guide.path=policy.npz",),
     "curriculum=custom": ("curriculum.target=module:Curriculum",),
 }
 """What else has to be said with an option."""
@@ -101,7 +104,12 @@ def test_a_file_says_in_a_comment_what_it_is_and_names_only_keys_of_the_schema(p
 @pytest.mark.parametrize("name", sorted(SCHEMAS))
 def test_each_command_has_a_configuration_of_its_own(name: str) -> None:
     assert (config_directory() / f"{name}.yaml").exists()
-    assert name == "config" or name in COMMANDS
+    assert name == "config" or name.partition("_")[0] in COMMANDS
+
+
+def test_what_may_follow_jsrl_dataset_has_a_schema_and_a_job() -> None:
+    assert list(JOBS) == list(FAMILIES)
+    assert {f"dataset_{family}" for family in FAMILIES} <= set(SCHEMAS)
 
 
 def test_a_key_without_a_value_and_a_key_that_nothing_reads_are_mistakes() -> None:
