@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jsrl.datasets.antmaze_walks import Behaviour, Plan, Walker, plan_of
 from jsrl.datasets.blocks import Block, BlockStore, MakeBlock, collect_blocks
-from jsrl.datasets.d4rl import save_hdf5
+from jsrl.datasets.d4rl import parts_folder, save_hdf5
 from jsrl.envs.antmaze import GOAL_RADIUS, cell_centre, goal_noise
 from jsrl.envs.registration import ANTMAZE_TASKS, antmaze_id
 from jsrl.seeding import seed_sequence
@@ -63,7 +63,7 @@ def collect_antmaze(
     }
     # How many transitions are wanted changes no block: a data set can be made longer.
     content = {key: value for key, value in settings.items() if key != "transitions"}
-    store = BlockStore(path.with_name(path.name + ".parts"), content)
+    store = BlockStore(parts_folder(path), content)
     try:
         prepare = partial(_make_walker, plan_of(task, steps), make_behaviour, noise, seed)
         numbers = collect_blocks(store, prepare, transitions, workers, report)

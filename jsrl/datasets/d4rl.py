@@ -162,8 +162,19 @@ def save_hdf5(
         ) from error
 
 
+def parts_folder(path: Path) -> Path:
+    """Where a collection that takes long keeps its parts until ``path`` is written."""
+    return path.with_name(f"{path.name}.parts")
+
+
 def _read_arrays(path: Path, key: str = "dataset.path") -> dict[str, np.ndarray]:
     """The arrays that ``make_dataset`` knows, as far as the file holds them."""
+    parts = parts_folder(path)
+    if not path.is_file() and parts.is_dir():
+        raise UserError(
+            f"{key}={path}: half collected; {parts} holds what there is: repeat the jsrl dataset "
+            "command that began it, and it goes on from there"
+        )
     if not path.is_file():
         raise UserError(
             f"{key}={path}: no such file; expected an HDF5 file in D4RL's layout; "

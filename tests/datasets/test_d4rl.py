@@ -108,6 +108,12 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         load_hdf5(tmp_path)
 
 
+def test_a_half_collected_file_is_told_from_one_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "walks.hdf5.parts").mkdir()
+    with pytest.raises(UserError, match=r"walks.hdf5: half collected.*goes on from there"):
+        load_hdf5(tmp_path / "walks.hdf5")
+
+
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.5, 0.98])
 def test_a_truncated_file_is_refused(tmp_path: Path, keep: float) -> None:
     path = write(tmp_path / "cut.hdf5")
