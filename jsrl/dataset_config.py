@@ -44,7 +44,7 @@ class BehaviourCloningConfig:
     """``noise`` is the standard deviation of the Gaussian noise on actions of the rollouts.
 
     On the 25 human demonstrations of door, four seeds of these defaults open it in 8 % of rollouts
-    (0 to 18 %); without dropout it is 3 %, after 20,000 updates without dropout 0 %.
+    (0 to 18 %); 2,000 updates without dropout in 3 %, and 20,000 in none (one seed, noise 0.1).
     """
 
     updates: int = 5000
