@@ -1,9 +1,11 @@
 """Files that are whole or not there: written beside their place, flushed, then renamed."""
 
 import contextlib
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from jsrl.errors import UserError
 
@@ -42,3 +44,22 @@ def write_whole(path: Path, content: bytes) -> None:
             f"{path} cannot be written: {error.strerror or error}; what was there is kept: make "
             "room or choose another folder, then run the same command again"
         ) from error
+
+
+def lock_folder(folder: Path) -> IO[str] | None:
+    """Hold a folder, made if need be, until the file that is returned is closed.
+
+    Returns:
+        None if another process holds it.
+
+    Raises:
+        OSError: if it cannot be made or written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = (folder / ".lock").open("a")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        return None
+    return lock

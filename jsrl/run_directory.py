@@ -1,7 +1,6 @@
 """A run's folder: one process at a time, one configuration, resumed where it stopped."""
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +10,7 @@ import yaml
 
 from jsrl.checkpoint import Checkpoints
 from jsrl.errors import UserError
-from jsrl.files import write_whole
+from jsrl.files import lock_folder, write_whole
 
 MAY_GROW = "online.steps"
 """The one key that may change between two starts on the same folder, and only upwards."""
@@ -102,21 +101,18 @@ class RunDirectory:
 
     def _make_and_lock(self) -> IO[str]:
         try:
-            (self.path / "checkpoints").mkdir(parents=True, exist_ok=True)
-            lock = (self.path / ".lock").open("a")
+            lock = lock_folder(self.path)
+            (self.path / "checkpoints").mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(
                 f"run_dir={str(self.path)!r} cannot be written: {error.strerror}; "
                 "choose a folder that can"
             ) from error
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
+        if lock is None:
             raise UserError(
                 f"run_dir={str(self.path)!r} is in use by another run; wait for it, or choose "
                 "another folder"
-            ) from error
+            )
         return lock
 
     def _remove_traces(self) -> None:

@@ -5,7 +5,6 @@ leaves no trace: the data are the blocks in the order of their numbers.
 """
 
 import contextlib
-import fcntl
 import json
 import multiprocessing
 import os
@@ -18,12 +17,12 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from jsrl.errors import UserError
-from jsrl.files import replacing, write_whole
+from jsrl.files import lock_folder, replacing, write_whole
 from jsrl.interrupts import Interrupted, StopRequest
 
 Block = dict[str, np.ndarray]
@@ -47,12 +46,17 @@ class BlockStore:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            lock = lock_folder(folder)
         except OSError as error:
             raise UserError(
                 f"{folder} cannot be made: {error.strerror}; choose another path for the data set"
             ) from error
-        self._lock = self._locked()
+        if lock is None:
+            raise UserError(
+                f"{folder} is in use: another process is collecting this data set; wait for it, or "
+                "choose another path"
+            )
+        self._lock = lock
         self._require_same(dict(settings))
 
     def lengths(self) -> dict[int, int]:
@@ -79,18 +83,6 @@ class BlockStore:
         """Remove the folder: the blocks are no longer needed."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
-
-    def _locked(self) -> IO[str]:
-        lock = (self.folder / ".lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise UserError(
-                f"{self.folder} is in use: another process is collecting this data set; wait for "
-                "it, or choose another path"
-            ) from error
-        return lock
 
     def _require_same(self, settings: dict[str, Any]) -> None:
         path = self.folder / "settings.json"

@@ -1,7 +1,6 @@
 """Run the tasks of a grid over processes, each as soon as its guide is there."""
 
 import contextlib
-import fcntl
 import os
 import signal
 import time
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from jsrl.errors import UserError
+from jsrl.files import lock_folder
 from jsrl.grid.plan import Key, Task
 from jsrl.grid.processes import RunProcess
 from jsrl.interrupts import Interrupted, StopRequest
@@ -115,18 +115,14 @@ def alone_in(folder: Path) -> Iterator[None]:
         UserError: if the folder cannot be written, or another grid is running in it.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("a")
+        lock = lock_folder(folder)
     except OSError as error:
         raise UserError(
             f"{folder} cannot be written: {error.strerror}; choose another folder by runs=DIR"
         ) from error
+    if lock is None:
+        raise UserError(
+            f"{folder} is in use by another grid; wait for it, or choose another folder by runs=DIR"
+        )
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(
-                f"{folder} is in use by another grid; wait for it, or choose another folder by "
-                "runs=DIR"
-            ) from error
         yield
