@@ -326,6 +326,7 @@ class Run:
             "failed_seeds": [
                 s for s, bad in zip(config.seeds, self.parts.non_finite(), strict=True) if bad
             ],
+            "dataset": None if self.parts.dataset is None else self.parts.dataset.fingerprint,
             "versions": versions(),
             "evaluation": summarise_evaluations(evaluations, seeds),
         }

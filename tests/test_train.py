@@ -19,6 +19,7 @@ from commands import (
 )
 
 from jsrl.checkpoint import checkpoint_paths, load_checkpoint
+from jsrl.datasets import load_hdf5
 from jsrl.errors import UserError
 from jsrl.loggers import read_records
 from jsrl.summary import MEASURES, MODES
@@ -109,6 +110,7 @@ def test_jump_start_rl_from_data_to_summary(tmp_path: Path, data: str) -> None:
     assert summary["env_steps"] == 2 * 300
     assert summary["updates"] == 2 * (30 + 300 - 50)
     assert summary["failed_seeds"] == []
+    assert summary["dataset"] == load_hdf5(data.partition("=")[2]).fingerprint
     assert names(tmp_path, "offline") >= {"loss/actor", "loss/critic", "loss/value", "value/v"}
     assert names(tmp_path, "online") >= {
         *("loss/actor", "loss/critic", "loss/value", "weight/max", "advantage/mean"),

@@ -149,6 +149,8 @@ def _record(
         "wall_seconds": round(summary["wall_seconds"], 1),
         "run_seeds": seeds,
         "versions": summary["versions"],
+        # What the data were: two files can lie at the same path on different days.
+        "dataset": summary.get("dataset"),
         "settings": dict(settings),
         "curve": _curve([record for record in metrics if record.seed == seed]),
     }
