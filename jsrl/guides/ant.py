@@ -97,7 +97,7 @@ def careful_points(
 ) -> Float[np.ndarray, "n 2"]:
     """Where to walk next so as not to fall over the corner of a wall, in metres.
 
-    D4RL's way cuts corners, which one walk in six does not survive. This one keeps to the middle of
+    D4RL's way cuts corners, where some walks fall over. This one keeps to the middle of
     the corridor: an ant that is off it is sent back, slantwise, before it goes on.
     """
     here, there = maze.cells(positions), maze.cells(goals)
@@ -114,8 +114,8 @@ def careful_points(
 class AntNavigator:
     """The ant on its way to a fixed goal: a policy of AntMaze's observation alone.
 
-    The observation does not show the goal, so it walks to the middle of where the goal may be:
-    in the U-maze that is within reach of six goals in ten.
+    The observation does not show the goal, so it walks to the middle of where the goal may be, and
+    misses those that lie further off than their radius.
 
     Args:
         ant: the goal-reaching policy; it acts by samples, which fall over less often.
