@@ -256,8 +256,14 @@ def benchmark_job(config: Any) -> None:
     """``jsrl benchmark``."""
     from jsrl.benchmark import benchmark
 
-    output = None if config.output is None else Path(config.output)
-    benchmark(config.seconds, config.memory_steps, output, compiled=config.compile)
+    output, behaviour = (
+        None if path is None else Path(path) for path in (config.output, config.behaviour)
+    )
+    benchmark(
+        *(config.seconds, config.memory_steps, output),
+        compiled=config.compile,
+        behaviour=behaviour,
+    )
 
 
 JOBS: dict[str, Callable[[Any], None]] = {

@@ -256,11 +256,12 @@ class ReportConfig:
 
 @dataclass
 class BenchmarkConfig:
-    """``jsrl benchmark``."""
+    """``jsrl benchmark``. ``behaviour``: npz file of D4RL's ant, for the speed of collecting."""
 
     seconds: float = 5.0
     compile: bool = True
     memory_steps: int = 20_000
+    behaviour: str | None = None
     output: str | None = None
 
 

@@ -1,6 +1,5 @@
 """``jsrl dataset FAMILY``: what is done for each family, from its configuration on."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,13 +28,14 @@ from jsrl.errors import UserError
 from jsrl.guides.ant import GoalReachingAnt
 from jsrl.guides.npz import is_ant, read_npz
 from jsrl.loggers import Progress
+from jsrl.processes import available_cores
 from jsrl.summary import versions
 from jsrl.types import EnvSpec, Guide, TransitionData
 
 
 def collect_pointmaze(config: PointMazeDataConfig) -> None:
     """``jsrl dataset pointmaze``."""
-    _require_transitions(config.transitions)
+    _check_numbers(config)
     path = _free_path(config.path)
     progress = Progress(config.transitions, "collecting")
     spec = describe_env(env_settings(config.env))
@@ -53,9 +53,14 @@ def collect_pointmaze(config: PointMazeDataConfig) -> None:
 
 def collect_ant(config: AntMazeDataConfig) -> None:
     """``jsrl dataset antmaze``."""
-    _require_transitions(config.transitions)
-    if config.noise < 0:
+    _check_numbers(config)
+    if not config.noise >= 0:
         raise UserError(f"noise={config.noise} must be 0 or more")
+    if config.guide.noise != 0:
+        raise UserError(
+            f"guide.noise={config.guide.noise} has no place here; noise={config.noise} is the one "
+            "on the actions of the walks"
+        )
     if config.workers is not None and config.workers < 1:
         raise UserError(f"workers={config.workers} must be at least 1, or null for every core")
     tasks = {antmaze_id(task): task for task in ANTMAZE_TASKS}
@@ -71,7 +76,7 @@ def collect_ant(config: AntMazeDataConfig) -> None:
         config.transitions,
         config.noise,
         config.seed,
-        config.workers or len(os.sched_getaffinity(0)),
+        config.workers or available_cores(),
         config.env.max_episode_steps,
         progress.update,
     )
@@ -101,7 +106,7 @@ def make_ant_behaviour(guide: GuideConfig, env: EnvConfig, task: str) -> Behavio
 
 def collect_hand(config: AdroitDataConfig) -> None:
     """``jsrl dataset adroit``."""
-    _require_transitions(config.transitions)
+    _check_numbers(config)
     task, path = _binary_task(config.env), _free_path(config.path)
     # Training, acting and stepping are small: more threads would only wait for one another.
     torch.set_num_threads(1)
@@ -237,9 +242,15 @@ def _named(name: str) -> Dataset:
     return load_minari(name) if "/" in name else load_d4rl(name)
 
 
-def _require_transitions(transitions: int) -> None:
-    if transitions < 1:
-        raise UserError(f"transitions={transitions} must be at least 1")
+def _check_numbers(config: PointMazeDataConfig | AntMazeDataConfig | AdroitDataConfig) -> None:
+    """See that what all families have is in range, before anything is written."""
+    if config.transitions < 1:
+        raise UserError(f"transitions={config.transitions} must be at least 1")
+    if config.seed < 0:
+        raise UserError(f"seed={config.seed} must be 0 or more")
+    limit = config.env.max_episode_steps
+    if limit is not None and limit < 1:
+        raise UserError(f"env.max_episode_steps={limit} must be at least 1, or null")
 
 
 def _free_path(path: str) -> Path:

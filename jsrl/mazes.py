@@ -37,10 +37,16 @@ class Maze:
     Cells are counted row by row."""
     nearest_free: Int[np.ndarray, " cells"] = field(init=False, repr=False, compare=False)
     """The closest cell that is no wall, itself if free."""
+    middles: Float[np.ndarray, "cells 2"] = field(init=False, repr=False, compare=False)
+    """The middle of every cell, x and y in metres."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "next_cell", _shortest_paths(self.walls))
         object.__setattr__(self, "nearest_free", _nearest_free(self.walls))
+        row, column = np.divmod(np.arange(self.walls.size), self.walls.shape[1])
+        x = (column + 0.5) * self.cell_size - self.x_center
+        y = self.y_direction * ((row + 0.5) * self.cell_size - self.y_center)
+        object.__setattr__(self, "middles", np.stack([x, y], axis=-1))
 
     @classmethod
     def from_env(cls, env: Any) -> "Maze":
@@ -68,19 +74,16 @@ class Maze:
     def cells(self, xy: Float[np.ndarray, "n 2"]) -> Int[np.ndarray, " n"]:
         """The free cell in which, or closest to which, each position (metres) is."""
         rows, columns = self.walls.shape
-        row = np.floor((self.y_center + self.y_direction * xy[:, 1]) / self.cell_size).clip(
-            0, rows - 1
-        )
-        column = np.floor((xy[:, 0] + self.x_center) / self.cell_size).clip(0, columns - 1)
-        cells: np.ndarray = self.nearest_free[(row * columns + column).astype(np.int64)]
+        # Both coordinates at once: this is asked at every step of a collection.
+        from_corner = xy * (1, self.y_direction) + (self.x_center, self.y_center)
+        column_row = np.floor(from_corner / self.cell_size).clip(0, (columns - 1, rows - 1))
+        cells: np.ndarray = self.nearest_free[(column_row @ (1, columns)).astype(np.int64)]
         return cells
 
     def centres(self, cells: Int[np.ndarray, " n"]) -> Float[np.ndarray, "n 2"]:
         """The middle of each cell, x and y in metres."""
-        row, column = np.divmod(cells, self.walls.shape[1])
-        x = (column + 0.5) * self.cell_size - self.x_center
-        y = self.y_direction * ((row + 0.5) * self.cell_size - self.y_center)
-        return np.stack([x, y], axis=-1)
+        centres: np.ndarray = self.middles[cells]
+        return centres
 
 
 def _shortest_paths(walls: Bool[np.ndarray, "R C"]) -> Int[np.ndarray, "cells cells"]:

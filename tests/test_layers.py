@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "jsrl"
 
 # From the leaves to the top: a file imports only from files of earlier lines.
 LAYERS = [
-    "errors seeding interrupts envs.registration",
+    "errors seeding interrupts processes envs.registration",
     "types activations statistics files loading mazes",
     "envs.antmaze",
     "networks losses checkpoint",

@@ -24,6 +24,7 @@ def benchmark(
     *,
     compiled: bool = True,
     sizes: Sizes | None = None,
+    behaviour: Path | None = None,
 ) -> dict[str, Any]:
     """Measure, print a table, and with ``output`` write ``benchmark.json`` and ``benchmark.md``.
 
@@ -33,6 +34,7 @@ def benchmark(
         output: a folder for the results.
         compiled: measure ``torch.compile`` too; left out, with a note, without a C++ compiler.
         sizes: of the measured update; by default those of AntMaze.
+        behaviour: npz file of D4RL's ant for the collection; by default random weights.
 
     Returns:
         What ``benchmark.json`` holds.
@@ -58,7 +60,7 @@ def benchmark(
             *measure_updates(sizes, seconds, compiled=compiled),
             *measure_latency(sizes, seconds),
             *measure_environment_steps(sizes, seconds),
-            *measure_collection(seconds),
+            *measure_collection(seconds, behaviour),
             *measure_memory(sizes.hidden, sizes.batch, memory_steps),
         ]
         if torch.cuda.is_available():

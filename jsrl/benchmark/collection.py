@@ -1,40 +1,75 @@
-"""Collecting AntMaze data: how much of the simulator's own speed is left."""
+"""Collecting AntMaze data: how much of the simulator's own speed is left, on all cores at once."""
+
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import mujoco
 import numpy as np
+import torch
 
 from jsrl.benchmark.results import Measurement
-from jsrl.benchmark.timing import interleaved, ratio, typical
+from jsrl.benchmark.timing import interleaved, typical
 from jsrl.datasets.antmaze_walks import Walker, WalkingAnt, plan_of
 from jsrl.envs.antmaze import FRAME_SKIP, TORQUE, AntMazeEnv
 from jsrl.guides.ant import GoalReachingAnt
+from jsrl.guides.npz import read_npz
+from jsrl.processes import available_cores
 
-STEPS = 100
+SHORT_WALK = 100
 LEAST_SHARE = 85.0
 WIDTH = 256
 CATEGORY = "AntMaze collection"
 
+Rates = tuple[float, float]
+"""Transitions a second: collected, and of the bare simulator on the same actions."""
 
-def measure_collection(seconds: float) -> list[Measurement]:
-    """Transitions a second of one process, and those of the bare simulator on the same actions.
 
-    The policy has the size of D4RL's ant and random weights: it costs the same, and knows no way.
+def measure_collection(seconds: float, behaviour: Path | None) -> list[Measurement]:
+    """Transitions a second, and those of the bare simulator on the same actions.
+
     The simulator repeats the walks that were collected, without policy, noise or storage.
+
+    Args:
+        seconds: how long each process measures.
+        behaviour: npz file of D4RL's goal-reaching ant, whose walks are as long as those of a data
+            set; None for random weights of the same size, which know no way, and short walks.
+
+    Raises:
+        UserError: if the file cannot be read.
     """
+    arrays = _random_ant() if behaviour is None else read_npz(behaviour)
+    steps = SHORT_WALK if behaviour is None else None
+    cores, spawn = available_cores(), multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(cores, spawn) as pool:
+        work = (_rates, arrays, steps, seconds)
+        rates = [each.result() for each in [pool.submit(*work, i) for i in range(cores)]]
+    collected, raw = (sum(each) for each in zip(*rates, strict=True))
+    walks = "short walks, random weights" if behaviour is None else "whole walks of D4RL's ant"
+    share = Measurement(
+        *(CATEGORY, "share of the simulator's", 100 * collected / raw, "%"), at_least=LEAST_SHARE
+    )
+    return [
+        Measurement(CATEGORY, f"collected, {cores} processes, {walks}", collected, "1/s"),
+        Measurement(CATEGORY, "raw simulator, as many processes", raw, "1/s"),
+        share,
+    ]
+
+
+def _rates(arrays: dict[str, np.ndarray], steps: int | None, seconds: float, block: int) -> Rates:
+    """What one process reaches while the others measure too."""
+    torch.set_num_threads(1)
     env = AntMazeEnv("umaze")
-    plan = plan_of("umaze-diverse", STEPS)
-    walker = Walker(plan, WalkingAnt(GoalReachingAnt(_random_ant()), env.maze), 0.2, seed=0)
-    block = walker(0)
-    transitions = len(block["ends"])
-    functions = {"collected": lambda: walker(0), "raw simulator": lambda: _replay(env, block)}
+    plan = plan_of("umaze-diverse", steps)
+    walker = Walker(plan, WalkingAnt(GoalReachingAnt(arrays), env.maze), 0.2, seed=0)
+    walks = walker(block)
+    functions = {"collected": lambda: walker(block), "raw": lambda: _replay(env, walks)}
     try:
         times = interleaved(functions, seconds, calls=1)
     finally:
         env.close()  # type: ignore[no-untyped-call]
-    rates = [Measurement(CATEGORY, n, transitions / typical(times[n]), "1/s") for n in times]
-    share = 100 * ratio(times["raw simulator"], times["collected"])
-    bound = Measurement(CATEGORY, "share of the simulator's", share, "%", at_least=LEAST_SHARE)
-    return [*rates, bound]
+    transitions = len(walks["ends"])
+    return transitions / typical(times["collected"]), transitions / typical(times["raw"])
 
 
 def _replay(env: AntMazeEnv, block: dict[str, np.ndarray]) -> None:

@@ -12,11 +12,19 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from jsrl.datasets.antmaze_walks import Behaviour, Plan, Walker, plan_of
+from jsrl.datasets.antmaze_walks import (
+    EPISODES_IN_BLOCK,
+    SIDE_BY_SIDE,
+    Behaviour,
+    Plan,
+    Walker,
+    plan_of,
+)
 from jsrl.datasets.blocks import Block, BlockStore, MakeBlock, collect_blocks
 from jsrl.datasets.d4rl import parts_folder, save_hdf5
 from jsrl.envs.antmaze import GOAL_RADIUS, cell_centre, goal_noise
 from jsrl.envs.registration import ANTMAZE_TASKS, antmaze_id
+from jsrl.errors import UserError
 from jsrl.seeding import seed_sequence
 from jsrl.types import TransitionData
 
@@ -50,7 +58,8 @@ def collect_antmaze(
         report: called with the number of transitions collected so far.
 
     Raises:
-        UserError: if the parts belong to other settings, or something cannot be written.
+        UserError: if the parts belong to other settings, something cannot be written, or the file
+            is there by now.
         Interrupted: after SIGTERM or SIGINT.
     """
     settings: dict[str, bool | int | float | str] = {
@@ -63,7 +72,12 @@ def collect_antmaze(
     }
     # How many transitions are wanted changes no block: a data set can be made longer.
     content = {key: value for key, value in settings.items() if key != "transitions"}
+    content |= {"episodes_in_block": EPISODES_IN_BLOCK, "side_by_side": SIDE_BY_SIDE}
     store = BlockStore(parts_folder(path), content)
+    if path.exists():
+        # Looked at once more, now that no other process can be about to write it.
+        store.remove()
+        raise UserError(f"{path} was written just now by another process; choose another path")
     try:
         prepare = partial(_make_walker, plan_of(task, steps), make_behaviour, noise, seed)
         numbers = collect_blocks(store, prepare, transitions, workers, report)

@@ -2,8 +2,12 @@
 
 Fu et al. 2020 (arXiv 2004.07219), appendix C, and the generator that was published with it. A walk
 follows the shortest path over cells; the point to walk to is moved at random in every step, and
-noise is added to every action. What differs from D4RL: an episode ends where the walk reaches its
-own goal, and D4RL's runs on towards another one.
+noise is added to every action. What differs from D4RL:
+
+- an episode ends where the walk reaches its own goal, and D4RL's runs on;
+- the ant is in the cell whose walls surround it, where D4RL's generator counts cells that begin in
+  the middle of one and end in the middle of the next: here the ant turns half a cell earlier on its
+  way along x or y, and at the same place on its way back.
 """
 
 from dataclasses import dataclass
@@ -22,8 +26,9 @@ from jsrl.mazes import Maze
 from jsrl.seeding import Streams, seed_sequence
 from jsrl.types import Guide
 
-EPISODES_IN_BLOCK = 16
-"""Walked side by side, since the policy is faster on a batch. Results depend on this number."""
+EPISODES_IN_BLOCK = 128
+SIDE_BY_SIDE = 32
+"""Walks at a time, since the policy is faster on a batch. Results depend on these two numbers."""
 
 START_NOISE = 1.0
 """Metres: a random start lies up to this far from the centre of its cell, along x and y."""
@@ -35,7 +40,8 @@ PLAY_GOALS = {
     "medium": ((2, 6), (5, 1), (6, 5)),
     "large": ((1, 6), (3, 5), (3, 10), (5, 2), (7, 4), (7, 6), (7, 9)),
 }
-"""Row and column of the goals in D4RL's generator for `play`; evaluation has one of its own."""
+"""Row and column of the goals in D4RL's generator for `play`; evaluation has one of its own.
+Walks start in any other cell."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Plan:
 
 
 def plan_of(task: str, steps: int | None = None) -> Plan:
-    """D4RL's plan for a key of ``ANTMAZE_TASKS``: one start and goal, several goals, or any.
+    """D4RL's plan for a key of ``ANTMAZE_TASKS``: one start and goal, chosen goals, or any.
 
     Args:
         task: the key.
@@ -70,18 +76,23 @@ def plan_of(task: str, steps: int | None = None) -> Plan:
     if task in DIVERSE:
         return Plan(name, steps, free, free)
     if task in PLAY:
-        return Plan(name, steps, (), tuple(row * columns + c for row, c in PLAY_GOALS[name]))
+        goals = tuple(row * columns + column for row, column in PLAY_GOALS[name])
+        return Plan(name, steps, tuple(cell for cell in free if cell not in goals), goals)
     goal = maze.cells(cell_centre(name, "G")[None])
     return Plan(name, steps, (), (int(goal[0]),))
 
 
 class Behaviour(Protocol):
-    """Who walks, for a block of episodes side by side."""
+    """Who walks, for a block of episodes, n of them side by side."""
 
     fingerprint: str
 
     def begin(self, seed: int, block: int) -> None:
-        """New episodes begin: their draws follow from these two numbers alone."""
+        """A block begins: its draws follow from these two numbers alone."""
+        ...
+
+    def reset(self, mask: Bool[NDArray[np.bool_], " n"]) -> None:
+        """New episodes begin in the places of ``mask``."""
         ...
 
     def act(
@@ -109,16 +120,22 @@ class WalkingAnt:
     def begin(self, seed: int, block: int) -> None:
         self._draws = np.random.default_rng(seed_sequence(seed, "antmaze behaviour", block))
 
+    def reset(self, mask: Bool[NDArray[np.bool_], " n"]) -> None:
+        pass  # it has no memory
+
     def act(
         self,
         observations: Float[NDArray[np.float32], "n 29"],
         goals: Float[NDArray[np.float64], "n 2"],
         active: Bool[NDArray[np.bool_], " n"],
     ) -> Float[NDArray[np.float32], "n 8"]:
-        offsets = self._draws.random((len(goals), 2))
-        normal = self._draws.standard_normal((len(goals), 8), dtype=np.float32)
-        points = next_points(self._maze, observations[:, :2], goals, offsets)
-        return self._ant.act(observations, points, normal)
+        offsets = self._draws.random((len(goals), 2))[active]
+        normal = self._draws.standard_normal((len(goals), 8), dtype=np.float32)[active]
+        seen = observations[active]
+        points = next_points(self._maze, seen[:, :2], goals[active], offsets)
+        actions = np.zeros((len(goals), 8), np.float32)
+        actions[active] = self._ant.act(seen, points, normal)
+        return actions
 
 
 class WalkingGuide:
@@ -134,7 +151,9 @@ class WalkingGuide:
 
     def begin(self, seed: int, block: int) -> None:
         self._streams = Streams([seed], ("antmaze behaviour", block))
-        self._guide.reset(torch.ones(1, EPISODES_IN_BLOCK, dtype=torch.bool))
+
+    def reset(self, mask: Bool[NDArray[np.bool_], " n"]) -> None:
+        self._guide.reset(torch.from_numpy(mask.copy()).unsqueeze(0))
 
     def act(
         self,
@@ -146,6 +165,15 @@ class WalkingGuide:
         actions = self._guide.act(torch.from_numpy(observations).unsqueeze(0), self._streams, mask)
         answers: NDArray[np.float32] = actions[0].numpy()
         return answers
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One episode of T transitions: where the ant was, what it did, and where it was heading."""
+
+    observations: Float[NDArray[np.float32], "T1 29"]
+    actions: Float[NDArray[np.float32], "T 8"]
+    goal: Float[NDArray[np.float64], " 2"]
 
 
 class Walker:
@@ -162,47 +190,59 @@ class Walker:
         self._plan, self._behaviour = plan, behaviour
         self._noise, self._seed = noise, seed
         self._maze = antmaze_map(plan.maze)
-        self._envs = [AntMazeEnv(plan.maze) for _ in range(EPISODES_IN_BLOCK)]
+        self._envs = [AntMazeEnv(plan.maze) for _ in range(SIDE_BY_SIDE)]
 
     def __call__(self, block: int) -> Block:
         """The transitions of a block's episodes, one after the other."""
         draws = np.random.default_rng(seed_sequence(self._seed, "antmaze collection", block))
-        goals = self._begin(draws)
         self._behaviour.begin(self._seed, block)
-        count, steps = EPISODES_IN_BLOCK, self._plan.steps
+        count, steps = SIDE_BY_SIDE, self._plan.steps
         observations = np.zeros((count, steps + 1, 29), np.float32)
         actions = np.zeros((count, steps, 8), np.float32)
-        lengths = np.zeros(count, np.int64)
-        now = np.stack([env.observation() for env in self._envs]).astype(np.float32)
-        observations[:, 0] = now
-        active = np.ones(count, bool)
-        for step in range(steps):
+        goals, now = np.zeros((count, 2)), np.zeros((count, 29), np.float32)
+        episode, clock = np.zeros(count, np.int64), np.zeros(count, np.int64)
+        active, begun = np.zeros(count, bool), 0
+        walks: dict[int, Walk] = {}
+        while len(walks) < EPISODES_IN_BLOCK:
+            free = np.flatnonzero(~active)[: EPISODES_IN_BLOCK - begun]
+            if len(free):
+                self._behaviour.reset(np.isin(np.arange(count), free))
+            for index in free:
+                goals[index], now[index] = self._begin(self._envs[index], draws)
+                observations[index, 0] = now[index]
+                episode[index], clock[index], active[index] = begun, 0, True
+                begun += 1
             chosen = self._behaviour.act(now, goals, active)
             noise = self._noise * draws.standard_normal(chosen.shape, dtype=np.float32)
-            actions[:, step] = np.clip(chosen + noise, -1, 1)
-            lengths[active] = step + 1
+            chosen = np.clip(chosen + noise, -1, 1)
             for index in np.flatnonzero(active):
-                env = self._envs[index]
-                active[index] = not env.simulate(actions[index, step])
+                env, t = self._envs[index], clock[index]
+                arrived = env.simulate(chosen[index])
+                actions[index, t] = chosen[index]
                 now[index, :15] = env.data.qpos
                 now[index, 15:] = env.data.qvel
-            observations[:, step + 1] = now
-            if not active.any():
-                break
-        return _episodes(observations, actions, lengths, goals)
+                observations[index, t + 1] = now[index]
+                clock[index] = t + 1
+                if arrived or t + 1 == steps:
+                    active[index] = False
+                    walks[int(episode[index])] = Walk(
+                        observations[index, : t + 2].copy(),
+                        actions[index, : t + 1].copy(),
+                        goals[index].copy(),
+                    )
+        return _transitions([walks[number] for number in range(EPISODES_IN_BLOCK)])
 
-    def _begin(self, draws: np.random.Generator) -> Float[NDArray[np.float64], "n 2"]:
-        """Reset all environments; the goals that the walks lead to."""
-        goals = []
-        for env in self._envs:
-            goal = self._centre(self._plan.goals, draws) + goal_noise(draws)
-            options: dict[str, Any] = {"goal": goal}
-            if self._plan.starts:
-                start = self._centre(self._plan.starts, draws)
-                options["start"] = start + START_NOISE * draws.random(2)
-            env.reset(seed=int(draws.integers(2**31)), options=options)
-            goals.append(goal)
-        return np.stack(goals)
+    def _begin(
+        self, env: AntMazeEnv, draws: np.random.Generator
+    ) -> tuple[Float[NDArray[np.float64], " 2"], Float[NDArray[np.float64], " 29"]]:
+        """Reset an environment; the goal that the walk leads to, and the first observation."""
+        goal = self._centre(self._plan.goals, draws) + goal_noise(draws)
+        options: dict[str, Any] = {"goal": goal}
+        if self._plan.starts:
+            start = self._centre(self._plan.starts, draws)
+            options["start"] = start + START_NOISE * draws.random(2)
+        observation, _ = env.reset(seed=int(draws.integers(2**31)), options=options)
+        return goal, observation
 
     def _centre(
         self, cells: tuple[int, ...], draws: np.random.Generator
@@ -210,20 +250,16 @@ class Walker:
         return self._maze.centres(np.array([cells[draws.integers(len(cells))]]))[0]
 
 
-def _episodes(
-    observations: Float[NDArray[np.float32], "n T1 29"],
-    actions: Float[NDArray[np.float32], "n T 8"],
-    lengths: NDArray[np.int64],
-    goals: Float[NDArray[np.float64], "n 2"],
-) -> Block:
-    """Episode after episode, without what lies behind their ends."""
-    rows = [(index, int(length)) for index, length in enumerate(lengths)]
+def _transitions(walks: list[Walk]) -> Block:
+    """Episode after episode."""
+    lengths = np.array([len(walk.actions) for walk in walks])
     ends = np.zeros(int(lengths.sum()), bool)
     ends[np.cumsum(lengths) - 1] = True
+    goals = np.stack([walk.goal for walk in walks]).astype(np.float32)
     return {
-        "observations": np.concatenate([observations[i, :n] for i, n in rows]),
-        "actions": np.concatenate([actions[i, :n] for i, n in rows]),
-        "next_observations": np.concatenate([observations[i, 1 : n + 1] for i, n in rows]),
-        "goals": np.repeat(goals.astype(np.float32), lengths, axis=0),
+        "observations": np.concatenate([walk.observations[:-1] for walk in walks]),
+        "actions": np.concatenate([walk.actions for walk in walks]),
+        "next_observations": np.concatenate([walk.observations[1:] for walk in walks]),
+        "goals": np.repeat(goals, lengths, axis=0),
         "ends": ends,
     }

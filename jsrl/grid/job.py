@@ -13,8 +13,9 @@ from jsrl.grid.config import GridJobConfig
 from jsrl.grid.plan import GUIDE, Task, check_grid, plan
 from jsrl.grid.records import is_finished, is_recorded, score, write_records
 from jsrl.grid.report import write_report
-from jsrl.grid.runner import Runner, alone_in, available_cores
+from jsrl.grid.runner import Runner, alone_in
 from jsrl.loggers import Progress
+from jsrl.processes import available_cores
 
 ONLY_THIS_TIME = ("workers", "runs", "report_only", "cells", "arms")
 """Keys that do not change what the grid as a whole is: they are left out of its command."""

@@ -1,7 +1,6 @@
 """Run the tasks of a grid over processes, each as soon as its guide is there."""
 
 import contextlib
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -98,13 +97,6 @@ class Runner:
         while self._running:
             self._collect(stopped=True)
             time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextlib.contextmanager

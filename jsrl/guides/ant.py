@@ -41,8 +41,11 @@ class GoalReachingAnt:
         count = sum(name.startswith("hidden_") and name.endswith("_weight") for name in tensors)
         names = [f"hidden_{index}" for index in range(count)]
         self._hidden = [(tensors[f"{n}_weight"], tensors[f"{n}_bias"]) for n in names]
-        self._mean = tensors["mean_weight"], tensors["mean_bias"]
-        self._log_std = tensors["log_std_weight"], tensors["log_std_bias"]
+        # One product for both heads.
+        self._heads = [
+            torch.cat([tensors[f"mean_{part}"], tensors[f"log_std_{part}"]])
+            for part in ("weight", "bias")
+        ]
         self.fingerprint = combine(*(tensors[name] for name in sorted(tensors)))
 
     def act(
@@ -67,11 +70,11 @@ class GoalReachingAnt:
         with torch.no_grad():
             for weight, bias in self._hidden:
                 x = linear(x, weight, bias).relu_()
-            mean = linear(x, *self._mean)
+            mean, log_std = linear(x, *self._heads).chunk(2, dim=-1)
             if normal is not None:
-                std: Tensor = linear(x, *self._log_std).clamp_(-20.0, 2.0).exp_()
+                std: Tensor = log_std.clamp(-20.0, 2.0).exp_()
                 mean = mean + std * torch.from_numpy(normal.astype(np.float32))
-            actions: np.ndarray = mean.tanh_().numpy()
+            actions: np.ndarray = mean.tanh().numpy()
         return actions
 
 

@@ -141,9 +141,12 @@ def _load(path: Path) -> dict[str, np.ndarray]:
             "any other guide can take its place, for example guide=run guide.path=DIR"
         )
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"guide.path={str(path)!r} is no npz file, or truncated ({error}); expected one that "
             "numpy.savez writes"

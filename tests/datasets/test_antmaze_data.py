@@ -1,5 +1,6 @@
 """AntMaze data: where the walks lead, D4RL's relabelling, and the file that comes of it."""
 
+import re
 import signal
 from functools import partial
 
@@ -8,13 +9,20 @@ import numpy as np
 import pytest
 import torch
 from commands import finish, run, start, wait_until
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from policy_files import ANT, ant_arrays, needs_policies
 
+from jsrl import dataset_config
+from jsrl.cli import config_directory
+from jsrl.config import register
+from jsrl.dataset_jobs import collect_ant
 from jsrl.datasets import load_hdf5
 from jsrl.datasets.antmaze import collect_antmaze, evaluation_goal, relabelled
 from jsrl.datasets.antmaze_walks import (
     EPISODES_IN_BLOCK,
     PLAY_GOALS,
+    SIDE_BY_SIDE,
     Plan,
     Walker,
     WalkingAnt,
@@ -22,6 +30,7 @@ from jsrl.datasets.antmaze_walks import (
     plan_of,
 )
 from jsrl.envs.antmaze import MAPS, AntMazeEnv, antmaze_map, cell_centre
+from jsrl.errors import UserError
 from jsrl.guides.ant import GoalReachingAnt
 from jsrl.guides.npz import read_npz
 from jsrl.seeding import Streams
@@ -43,12 +52,12 @@ def test_plain_leads_from_one_start_to_one_goal():
 
 
 @pytest.mark.parametrize("maze", ["medium", "large"])
-def test_play_leads_from_one_start_to_several_goals(maze):
+def test_play_leads_from_anywhere_else_to_chosen_goals(maze):
     plan = plan_of(f"{maze}-play")
     columns = len(MAPS[maze][0])
-    assert plan.starts == ()
     assert plan.goals == tuple(row * columns + column for row, column in PLAY_GOALS[maze])
     assert set(plan.goals) <= cells_of(maze, ".GR")
+    assert set(plan.starts) == cells_of(maze, ".GR") - set(plan.goals)
 
 
 @pytest.mark.parametrize("maze", ["umaze", "medium", "large"])
@@ -127,7 +136,8 @@ def test_any_guide_can_walk_and_is_not_told_the_goal():
 
     guide = Still()
     found = Walker(plan_of("umaze", 5), WalkingGuide(guide), 0.0, seed=0)(0)
-    assert len(found["ends"]) == 5 * EPISODES_IN_BLOCK and len(guide.calls) == 5
+    assert len(found["ends"]) == 5 * EPISODES_IN_BLOCK
+    assert len(guide.calls) == 5 * EPISODES_IN_BLOCK // SIDE_BY_SIDE
     assert (found["actions"] == 0).all()
 
 
@@ -154,10 +164,14 @@ def test_the_evaluation_goal_is_drawn_as_the_environment_draws_it():
     np.testing.assert_allclose(offset.mean(0), 0.75, atol=0.06)
 
 
+TRANSITIONS = 5000
+"""With walks of 30 steps these are two blocks."""
+
+
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "walks.hdf5"
-    collect_antmaze(path, "umaze-diverse", random_ant, 900, 0.2, 0, workers=1, steps=30)
+    collect_antmaze(path, "umaze-diverse", random_ant, TRANSITIONS, 0.2, 0, workers=1, steps=30)
     return path
 
 
@@ -173,19 +187,20 @@ def test_the_file_has_d4rls_layout(file):
         goal = [read.attrs["goal_x"], read.attrs["goal_y"]]
     np.testing.assert_allclose(goal, evaluation_goal("umaze-diverse", 0))
     assert shapes == {
-        "observations": (900, 29),
-        "next_observations": (900, 29),
-        "actions": (900, 8),
-        "rewards": (900,),
-        "terminals": (900,),
-        "timeouts": (900,),
+        "observations": (TRANSITIONS, 29),
+        "next_observations": (TRANSITIONS, 29),
+        "actions": (TRANSITIONS, 8),
+        "rewards": (TRANSITIONS,),
+        "terminals": (TRANSITIONS,),
+        "timeouts": (TRANSITIONS,),
     }
-    assert infos == {"goal": (900, 2), "qpos": (900, 15), "qvel": (900, 14)}
+    assert infos == {"goal": (TRANSITIONS, 2), "qpos": (TRANSITIONS, 15), "qvel": (TRANSITIONS, 14)}
 
 
 def test_the_file_passes_our_reader_and_nothing_is_left_beside_it(file):
     dataset = load_hdf5(file)
-    assert len(dataset) == 900
+    assert len(dataset) == TRANSITIONS
+    assert dataset.num_episodes > EPISODES_IN_BLOCK
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
@@ -193,7 +208,7 @@ def test_the_file_does_not_depend_on_the_number_of_workers(file, tmp_path):
     np.savez(tmp_path / "ant.npz", **ant_arrays())
     other = tmp_path / "walks.hdf5"
     make = partial(ant_of_file, tmp_path / "ant.npz")
-    collect_antmaze(other, "umaze-diverse", make, 900, 0.2, 0, workers=2, steps=30)
+    collect_antmaze(other, "umaze-diverse", make, TRANSITIONS, 0.2, 0, workers=2, steps=30)
     assert other.read_bytes() == file.read_bytes()
 
 
@@ -201,12 +216,44 @@ def ant_of_file(path):
     return WalkingAnt(GoalReachingAnt(read_npz(path)), antmaze_map("umaze"))
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed=-1", "seed=-1 must be 0 or more"),
+        ("env.max_episode_steps=0", "env.max_episode_steps=0 must be at least 1"),
+        ("guide.noise=0.3", "guide.noise=0.3 has no place here"),
+        ("guide.path=ant.npy", "is no npz file"),
+        ("guide.path=nowhere.npz", "does not exist"),
+    ],
+)
+def test_a_mistake_is_told_before_anything_is_written(override, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("ant.npy", np.zeros(3))
+    np.savez("ant.npz", **ant_arrays())
+    before = sorted(tmp_path.iterdir())
+    register()
+    dataset_config.register()
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        config = OmegaConf.to_object(compose("dataset_antmaze", [*COMMAND[2:], override]))
+    with pytest.raises(UserError, match=re.escape(message)):
+        collect_ant(config)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_file_that_another_process_wrote_meanwhile_stays(file, tmp_path):
+    path = tmp_path / "walks.hdf5"
+    path.write_bytes(b"whole")
+    with pytest.raises(UserError, match="was written just now by another process"):
+        collect_antmaze(path, "umaze-diverse", random_ant, 10, 0.2, 0, workers=1, steps=2)
+    assert path.read_bytes() == b"whole" and list(tmp_path.iterdir()) == [path]
+
+
 COMMAND = (
     "dataset",
     "antmaze",
     "path=walks.hdf5",
-    "transitions=6000",
-    "env.max_episode_steps=60",
+    "transitions=15000",
+    "env.max_episode_steps=20",
     "guide.path=ant.npz",
 )
 
@@ -245,4 +292,24 @@ def test_d4rls_ant_reaches_most_of_its_goals():
     found = Walker(plan_of("umaze"), behaviour, 0.2, seed=0)(0)
     ends = np.flatnonzero(found["ends"])
     arrived = np.linalg.norm(found["next_observations"][ends, :2] - found["goals"][ends], axis=1)
-    assert (arrived <= 0.501).sum() >= 11
+    assert len(ends) == EPISODES_IN_BLOCK
+    assert (arrived <= 0.501).mean() >= 0.75
+
+
+@needs_policies
+def test_walks_that_end_early_make_room_for_the_next_in_their_order():
+    behaviour = WalkingAnt(GoalReachingAnt(read_npz(ANT)), antmaze_map("umaze"))
+    found = Walker(plan_of("umaze-diverse", 60), behaviour, 0.2, seed=0)(0)
+    ends = np.flatnonzero(found["ends"])
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    lengths = ends - starts + 1
+    assert len(ends) == EPISODES_IN_BLOCK
+    assert lengths.max() == 60 and (lengths < 60).sum() > SIDE_BY_SIDE
+    arrived = np.linalg.norm(found["next_observations"][ends, :2] - found["goals"][ends], axis=1)
+    # Who stopped early is at the goal; nobody's goal changed on the way.
+    assert (arrived[lengths < 60] <= 0.501).all()
+    for first, last in zip(starts, ends, strict=True):
+        assert (found["goals"][first : last + 1] == found["goals"][first]).all()
+        np.testing.assert_array_equal(
+            found["next_observations"][first:last], found["observations"][first + 1 : last + 1]
+        )
