@@ -2,9 +2,11 @@
 
 import platform
 import resource
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from jsrl.statistics import summarise
@@ -15,14 +17,35 @@ MEASURES = ("return", "success", "length", "normalized_score")
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python, this package and those that results depend on."""
-    found = {"python": platform.python_version()}
+    """Versions of Python, this package and those that results depend on.
+
+    In a checkout also the commit, with a plus sign where the package or its configuration was
+    changed since.
+    """
+    found = {"python": platform.python_version()} | _commit()
     for package in ("jsrl-torch", *PACKAGES):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
+
+
+def _commit() -> dict[str, str]:
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        return {}
+    try:
+        commit = _git(root, "rev-parse", "--short=12", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--", "jsrl", "configs")
+    except (OSError, subprocess.CalledProcessError):
+        return {}
+    return {"commit": commit + ("+" if changed else "")}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def peak_memory_mib() -> float:

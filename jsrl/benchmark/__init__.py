@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from jsrl.benchmark.acting import measure_environment_steps, measure_latency
-from jsrl.benchmark.collection import measure_collection
+from jsrl.benchmark.collection import describe_collection, measure_collection
 from jsrl.benchmark.memory import measure_memory
 from jsrl.benchmark.problem import Sizes
 from jsrl.benchmark.results import collect_results, prepare_folder, render, write
@@ -49,7 +49,7 @@ def benchmark(
     if output is not None:
         prepare_folder(output)
     sizes = sizes or Sizes()
-    notes = []
+    notes = [describe_collection(behaviour)]
     if compiled and not has_cpp_compiler():
         compiled = False
         notes.append("No C++ compiler was found: the compiled update was not measured.")

@@ -43,14 +43,19 @@ class Trajectories:
 
 
 def trajectories(dataset: Dataset) -> Trajectories:
-    """Join the episodes of a data set where one begins in the state in which the last ended."""
+    """Join the episodes of a data set where one begins in the state in which the last ended.
+
+    Of a terminal the state that follows may not have been stored, its own standing in for it. The
+    trajectory then goes on if the next row's state is no further off, in any of its numbers, than
+    those of two successive steps ever are.
+    """
     data = dataset.data
-    joined = np.isclose(
-        data.next_observations[:-1],
-        data.observations[1:],
-        rtol=SAME_STATE_TOLERANCE,
-        atol=SAME_STATE_TOLERANCE,
-    ).all(axis=-1)
+    joined = _same(data.next_observations[:-1], data.observations[1:])
+    unknown = data.terminals & _same(data.next_observations, data.observations)
+    steps = np.abs(np.diff(data.observations, axis=0))
+    within = ~(data.terminals | data.timeouts)[:-1]
+    if within.any():
+        joined |= unknown[:-1] & (steps <= steps[within].max(axis=0)).all(axis=-1)
     begins = np.concatenate([[True], ~joined | data.timeouts[:-1]])
     starts = np.flatnonzero(begins)
     values = np.unique(data.rewards)
@@ -63,6 +68,14 @@ def trajectories(dataset: Dataset) -> Trajectories:
         successes=np.logical_or.reduceat(good, starts),
         judged=len(values) == 2 or bool(data.terminals.any()),
     )
+
+
+def _same(
+    first: Float[np.ndarray, "N O"], second: Float[np.ndarray, "N O"]
+) -> Bool[np.ndarray, " N"]:
+    tolerance = SAME_STATE_TOLERANCE
+    same: np.ndarray = np.isclose(first, second, rtol=tolerance, atol=tolerance).all(axis=-1)
+    return same
 
 
 def report_dataset(dataset: Dataset, folder: Path) -> str:

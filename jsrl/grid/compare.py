@@ -1,6 +1,6 @@
 """Is one arm better than another: probability of improvement, difference, where the order turns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,7 @@ from scipy import stats
 
 from jsrl.grid.config import ComparisonConfig
 from jsrl.grid.plan import GUIDE
-from jsrl.grid.results import MEASURED_ON_THE_WAY, Result, find
+from jsrl.grid.results import MEASURED_ON_THE_WAY, Result
 from jsrl.statistics import improvement_interval, probability_of_improvement
 
 ROUNDING = 1e-9
@@ -24,6 +24,7 @@ class Comparison:
         second: the arm that it is compared with.
         primary: whether it is the one that was fixed beforehand.
         step: the environment step at which they are compared, the last one of the shorter runs.
+        seeds: how many of each are compared: those that are there and did not fail.
         probability: of improvement, first over second; None without seeds.
         interval: its 95 % interval; None with a single seed.
         difference: of the means at this step, first less second.
@@ -35,6 +36,7 @@ class Comparison:
     second: Result
     primary: bool
     step: int
+    seeds: tuple[int, int]
     probability: float | None
     interval: list[float] | None
     difference: float | None
@@ -47,9 +49,7 @@ def compare(
 ) -> list[Comparison]:
     """Every comparison of a grid, over the seeds that are there and did not fail."""
     found = []
-    for wanted in comparisons:
-        first = find(results, wanted.cell, wanted.first)
-        second = find(results, wanted.cell, wanted.second)
+    for wanted, first, second in _pairs(results, comparisons):
         step = _last_common_step(first, second)
         one, other = first.finite_at(measure, step), second.finite_at(measure, step)
         both = bool(one and other)
@@ -59,6 +59,7 @@ def compare(
                 second,
                 wanted.primary,
                 step,
+                (len(one), len(other)),
                 probability_of_improvement(one, other) if both else None,
                 improvement_interval(one, other) if both else None,
                 float(np.mean(one) - np.mean(other)) if both else None,
@@ -69,8 +70,24 @@ def compare(
     return found
 
 
+def _pairs(
+    results: Sequence[Result], comparisons: Sequence[ComparisonConfig]
+) -> Iterator[tuple[ComparisonConfig, Result, Result]]:
+    """The two arms of each comparison, in its cell or in every one that has both, once."""
+    cells = list(dict.fromkeys(result.cell for result in results))
+    arms = {(result.cell, result.arm): result for result in results}
+    seen: set[tuple[str, str, str]] = set()
+    for wanted in comparisons:
+        for cell in cells if wanted.cell is None else [wanted.cell]:
+            first, second = arms.get((cell, wanted.first)), arms.get((cell, wanted.second))
+            key = (cell, wanted.first, wanted.second)
+            if first is not None and second is not None and key not in seen:
+                seen.add(key)
+                yield wanted, first, second
+
+
 def means(result: Result, measure: str) -> tuple[list[int], list[float]]:
-    """Steps and means over seeds of the evaluations; the last is the final evaluation."""
+    """Steps and means over seeds of the evaluations; at the end, of the final evaluation."""
     if result.policy == GUIDE or measure not in MEASURED_ON_THE_WAY:
         return [], []
     steps, values = result.curves(f"{result.policy}_{measure}")
@@ -78,7 +95,7 @@ def means(result: Result, measure: str) -> tuple[list[int], list[float]]:
     curve = {int(steps[i]): float(np.nanmean(values[:, i])) for i in kept}
     final = result.finite(measure)
     if curve and final:
-        curve[max(curve)] = float(np.mean(final))
+        curve[result.steps] = float(np.mean(final))
     return list(curve), list(curve.values())
 
 
@@ -88,7 +105,7 @@ def order_turns(
     second_steps: Sequence[int],
     second: Sequence[float],
 ) -> int | None:
-    """The first evaluation from which the first mean stays at or above the second's to the end.
+    """The first evaluation from which the first mean stays above the second's to the end.
 
     Args:
         first_steps: environment steps ``[T]`` of the first's evaluations.
@@ -97,18 +114,16 @@ def order_turns(
         second: means over seeds ``[U]``.
 
     Returns:
-        A step at which both were evaluated; None if the first is behind at the last of these, or
-        both are equal at all of them, or there are none.
+        A step at which both were evaluated; None if the first is behind or level at the last of
+        these, or there are none.
     """
     one = dict(zip(first_steps, first, strict=True))
     other = dict(zip(second_steps, second, strict=True))
     steps = sorted(set(one) & set(other))
     ahead = {step: one[step] - other[step] for step in steps}
-    if all(abs(value) <= ROUNDING for value in ahead.values()):
-        return None
     turn = None
     for step in reversed(steps):
-        if ahead[step] < -ROUNDING:
+        if ahead[step] <= ROUNDING:
             break
         turn = step
     return turn

@@ -56,11 +56,11 @@ class CellConfig:
 
 @dataclass
 class ComparisonConfig:
-    """Is arm ``first`` better than arm ``second`` in this cell?"""
+    """Is arm ``first`` better than arm ``second`` in this cell? Null: in each that has both."""
 
-    cell: str = MISSING
     first: str = MISSING
     second: str = MISSING
+    cell: str | None = None
     primary: bool = False
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from jsrl.grid.compare import Comparison
+from jsrl.grid.compare import ROUNDING, Comparison
 from jsrl.grid.results import Result
 from jsrl.grid.rows import estimates, final_guide_steps
 from jsrl.report import MEASURES, UNDEFINED, markdown_table
@@ -30,7 +30,7 @@ def comparisons_table(comparisons: Sequence[Comparison], measure: str) -> str:
     """Probability of improvement and its kin, the primary comparison in bold."""
     paper = any(c.implied is not None for c in comparisons)
     header = [
-        *("cell", "first against second", "at step", "P(first is better)"),
+        *("cell", "first against second", "seeds", "at step", "P(first is better)"),
         *(f"difference of mean {readable(measure)}", "first ahead from step"),
     ]
     rows = []
@@ -40,6 +40,7 @@ def comparisons_table(comparisons: Sequence[Comparison], measure: str) -> str:
         row = [
             c.first.cell,
             f"**{title}** (primary)" if c.primary else title,
+            f"{c.seeds[0]} / {c.seeds[1]}",
             UNDEFINED if c.probability is None else f"{c.step:,}",
             interval_text(c.probability, c.interval, ".2f"),
             difference,
@@ -92,5 +93,7 @@ def _published(result: Result) -> str:
 def _turn(comparison: Comparison) -> str:
     if comparison.turn is not None:
         return f"{comparison.turn:,}"
-    behind = comparison.difference is not None and comparison.difference < 0
-    return "never: behind at the end" if behind else UNDEFINED
+    if comparison.difference is None or comparison.difference > ROUNDING:
+        return UNDEFINED
+    behind = comparison.difference < -ROUNDING
+    return f"never: {'behind' if behind else 'level'} at the end"

@@ -149,6 +149,9 @@ def check_grid(job: GridJobConfig) -> None:
 def _check_comparisons(grid: GridConfig) -> None:
     cells = {cell.name: cell for cell in grid.cells}
     for comparison in grid.comparisons:
+        if comparison.cell is None:
+            _known("arm of a comparison", [comparison.first, comparison.second], grid.arms)
+            continue
         _known("cell of a comparison", [comparison.cell], cells)
         own = cells[comparison.cell].arms
         arms = list(grid.arms) if own is None else own
@@ -219,12 +222,21 @@ def _guide_setup(job: GridJobConfig, cell: CellConfig) -> Setup:
 
 
 def _task(setup: Setup, seeds: tuple[int, ...], base: Path) -> Task:
-    folder = f"seed{seeds[0]}" if len(seeds) == 1 else f"seeds{seeds[0]}-{seeds[-1]}"
+    folder = _folder(seeds)
     directory = base / setup.cell / setup.arm / folder
     if setup.guide_cell is None:
         return Task(setup, seeds, directory, None, None)
     guide = base / setup.guide_cell / GUIDE / folder
     return Task(setup, seeds, directory, guide, (setup.guide_cell, GUIDE, seeds))
+
+
+def _folder(seeds: tuple[int, ...]) -> str:
+    """A run's folder: ``seed3``, ``seeds0-4`` or, where some are left out, ``seeds0_2_5``."""
+    if len(seeds) == 1:
+        return f"seed{seeds[0]}"
+    if seeds == tuple(range(seeds[0], seeds[-1] + 1)):
+        return f"seeds{seeds[0]}-{seeds[-1]}"
+    return f"seeds{'_'.join(map(str, seeds))}"
 
 
 def _arms(job: GridJobConfig, cell: CellConfig) -> list[str]:

@@ -62,7 +62,10 @@ def is_finished(task: Task) -> bool:
     config = task.directory / "config.yaml"
     if not (task.directory / "summary.json").exists() or not config.exists():
         return False
+    summary = json.loads((task.directory / "summary.json").read_text())
     changed = changes(settings_of(yaml.safe_load(config.read_text())), task.setup.settings)
+    if tuple(summary["seeds"]) != task.seeds:
+        changed.append(f"seeds were {summary['seeds']}, are {list(task.seeds)}")
     if changed:
         raise UserError(
             f"{task.directory} holds a finished run with other settings: {'; '.join(changed)}; "

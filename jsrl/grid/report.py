@@ -11,7 +11,7 @@ from jsrl.grid.figures import draw_cell, draw_improvement
 from jsrl.grid.markdown import arms_table, comparisons_table, readable, seeds_table
 from jsrl.grid.plan import GUIDE
 from jsrl.grid.protocol import protocol_sections
-from jsrl.grid.results import Result, cell_results, load_results
+from jsrl.grid.results import Result, cell_results, load_results, other_guides
 from jsrl.grid.rows import csv_text, curve_rows, seed_rows, summary_rows
 from jsrl.report import markdown_table
 
@@ -80,7 +80,7 @@ def _findings(output: Path) -> list[str]:
 
 
 def _missing(results: Sequence[Result]) -> list[str]:
-    """The runs that are not finished, and the seeds that failed."""
+    """The runs that are not finished, those that failed, and those with a guide of their own."""
     own = [result for result in results if not result.borrowed]
     begun = {r.cell for r in own if r.records}
     absent = list(dict.fromkeys(f"all of `{r.cell}`" for r in own if r.cell not in begun))
@@ -95,6 +95,14 @@ def _missing(results: Sequence[Result]) -> list[str]:
         sections.append(
             "These seeds failed, since their numbers were no longer finite, and are left out of "
             f"the statistics: {'; '.join(_names(failed))}."
+        )
+    others = other_guides(results)
+    if others:
+        sections.append(
+            "The guide of these runs was trained again, of the guide's recorded run only the "
+            "record being left, and came out otherwise, as it does where another processor rounds "
+            f"otherwise: {'; '.join(_names(others))}. `per_seed.csv` has the score of every run's "
+            "own guide."
         )
     return sections
 
@@ -138,13 +146,15 @@ def _reading(
     ]
     if comparisons:
         lines += [
+            "Seeds: of the first and of the second; those that failed are left out.",
             "At step: comparisons are between final evaluations; of runs of different length, at "
-            "the end of the shorter ones.",
+            "the end of the shorter ones, where an evaluation on the way, of fewer episodes, "
+            "stands for the longer ones.",
             "P(first is better): probability of improvement, the share of pairs of seeds in which "
             "the first does better, ties counting half (Agarwal et al. 2021). An interval of no "
             "width says that all pairs agree, not that there is no doubt.",
             "First ahead from step: the first evaluation from which the first's mean over seeds "
-            "stays at or above the second's to the end of the run, the final evaluation included.",
+            "stays above the second's to the end of the run, the final evaluation included.",
         ]
     sources = list(dict.fromkeys(r.published.source for r in results if r.published))
     if sources:

@@ -108,15 +108,57 @@ def load_results(grid: GridConfig, output: Path) -> list[Result]:
             f"{output / 'raw'} has no record of grid {grid.name!r}; run the grid first, or give "
             "its folder by output=DIR"
         )
+    _require_same_data(results)
     return results
+
+
+def other_guides(results: Sequence[Result]) -> dict[str, list[int]]:
+    """Runs whose guide is not the one of the cell's record: trained again, it came out otherwise.
+
+    A guide of which only the record is left is trained anew for runs that are added later; on
+    another processor sums are rounded in another way. It is known by its final evaluation, which
+    every run repeats from the same start states.
+
+    Returns:
+        Seeds, by the name of cell and arm.
+    """
+    own = [r for r in results if not r.borrowed]
+    guides = {r.cell: r.records for r in own if r.arm == GUIDE}
+    found: dict[str, list[int]] = {}
+    for result in own:
+        if result.arm == GUIDE:
+            continue
+        for seed, record in result.records.items():
+            guide = guides.get(record["guide_from"] or "", {}).get(seed)
+            if guide is not None and guide["final"][GUIDE] != record["final"][GUIDE]:
+                found.setdefault(result.name, []).append(seed)
+    return found
+
+
+def _require_same_data(results: Sequence[Result]) -> None:
+    """See that runs of a cell with the same dataset settings had the same data.
+
+    Records of earlier versions do not say which data they had.
+    """
+    seen: dict[tuple[str, ...], tuple[str, str]] = {}
+    for result in (r for r in results if not r.borrowed):
+        for seed, record in result.records.items():
+            data = record.get("dataset")
+            if data is None:
+                continue
+            settings = {k: v for k, v in record["settings"].items() if k.startswith("dataset.")}
+            key = (result.cell, *map(str, sorted(settings.items())))
+            name, first = seen.setdefault(key, (f"{result.name} seed {seed}", data))
+            if first != data:
+                raise UserError(
+                    f"{name} and {result.name} seed {seed} learnt from different data (their "
+                    f"hashes are {first[:16]} and {data[:16]}), though their settings are the same;"
+                    " delete the records that are not meant and run the grid again"
+                )
 
 
 def cell_results(results: Sequence[Result], cell: str) -> list[Result]:
     return [result for result in results if result.cell == cell]
-
-
-def find(results: Sequence[Result], cell: str, arm: str) -> Result:
-    return next(result for result in results if (result.cell, result.arm) == (cell, arm))
 
 
 def _arms(grid: GridConfig, cell: CellConfig, output: Path) -> list[Result]:

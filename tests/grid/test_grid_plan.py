@@ -99,6 +99,9 @@ def test_seeds_can_share_a_run() -> None:
         *(("seeds0-1", (0, 1)), ("seed2", (2,))),
     ]
     assert "seeds=[0,1]" in tasks[2].arguments()
+    # Seeds that are not in a row name their folder one by one: no other set has the same.
+    others = planned(small("grid.seeds=[0,2,5]", "grid.seeds_per_run=3", "arms=[iql]"))
+    assert others[0].directory.name == "seeds0_2_5"
 
 
 @pytest.mark.parametrize(
@@ -139,7 +142,7 @@ def test_mistakes_in_cells_and_comparisons_are_named() -> None:
         config.grid.cells.append(change)
         assert message in refusal(config)
     config = small()
-    config.grid.comparisons.append(ComparisonConfig("umaze", "iql", "bc"))
+    config.grid.comparisons.append(ComparisonConfig("iql", "bc", "umaze"))
     assert "arm of a comparison in cell umaze: 'bc' is unknown" in refusal(config)
     config = small()
     config.grid.arms["guide"] = config.grid.arms["iql"]

@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from grid_records import job, write
 from scipy import stats
 
 from jsrl.errors import UserError
-from jsrl.grid.compare import compare, order_turns
-from jsrl.grid.config import GridConfig, PublishedConfig
+from jsrl.grid.compare import compare, means, order_turns
+from jsrl.grid.config import ComparisonConfig, GridConfig, PublishedConfig
 from jsrl.grid.published import columns, environments, published
 from jsrl.grid.report import write_report
-from jsrl.grid.results import load_results
+from jsrl.grid.results import load_results, other_guides
 
 COLD = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.4}
 IQL = {0: 0.5, 1: 0.6, 2: 0.7}
@@ -114,7 +115,7 @@ def test_the_text_says_what_was_found_what_is_missing_and_how(
     assert "## third" not in text
     pairs = [(x > y) + 0.5 * (x == y) for x in COLD.values() for y in IQL.values()]
     probability = np.mean(pairs)
-    assert f"(primary) | 300 | {probability:.2f} [" in text
+    assert f"(primary) | 4 / 3 | 300 | {probability:.2f} [" in text
     assert " | +0.10 " in text  # 0.70 against 0.60
     # At 200 steps 0.65 against 0.60, at 100 steps 0.20 against 0.50; and so to the end.
     assert " | 200 " in text
@@ -162,11 +163,13 @@ def test_runs_of_different_length_are_compared_at_the_shorter_ones_end(
 @pytest.mark.parametrize(
     ("first", "second", "turn"),
     [
-        ([0.0, 0.5, 0.4, 0.6], [0.1, 0.4, 0.5, 0.6], 30),  # ahead, behind, then for good
-        ([0.0, 0.2, 0.3, 0.4], [0.0, 0.1, 0.1, 0.1], 0),  # from the beginning
+        ([0.0, 0.5, 0.4, 0.6], [0.1, 0.4, 0.5, 0.5], 30),  # ahead, behind, then for good
+        ([0.0, 0.5, 0.4, 0.6], [0.1, 0.4, 0.5, 0.6], None),  # level at the end
+        ([0.0, 0.0, 0.4, 0.6], [0.0, 0.1, 0.4, 0.5], 30),  # level is not ahead
+        ([0.1, 0.2, 0.3, 0.4], [0.0, 0.1, 0.1, 0.1], 0),  # from the beginning
         ([0.9, 0.9, 0.9, 0.1], [0.1, 0.1, 0.1, 0.2], None),  # behind at the end
         ([0.3, 0.3, 0.3, 0.3], [0.3, 0.3, 0.3, 0.3], None),  # never apart
-        ([0.1 + 0.2, 0.5, 0.5, 0.5], [0.3, 0.5, 0.5, 0.4], 0),  # equal up to rounding
+        ([0.1 + 0.2, 0.5, 0.5, 0.5], [0.3, 0.4, 0.4, 0.4], 10),  # equal up to rounding
         ([], [0.3], None),
     ],
 )
@@ -196,6 +199,60 @@ def test_records_that_do_not_fit_together_or_are_none_are_refused(
     broken.write_text('{"cell": ')
     with pytest.raises(UserError, match=r"seed1\.json: cannot be read"):
         write_report(grid, output, COMMAND)
+
+
+def test_a_final_evaluation_stands_at_the_end_of_the_run(grid: GridConfig, output: Path) -> None:
+    results = load_results(grid, output)
+    cold = next(result for result in results if result.name == "umaze/jsrl_cold")
+    # As if the interval did not divide the run.
+    for record in cold.records.values():
+        record["settings"]["online.steps"] = 320
+    steps, values = means(cold, "success")
+    assert steps == [0, 100, 200, 300, 320]
+    assert values[-1] == pytest.approx(np.mean(list(COLD.values())))
+
+
+def test_a_comparison_without_a_cell_is_made_in_every_cell_that_has_both_once(
+    grid: GridConfig, output: Path
+) -> None:
+    grid.comparisons.append(ComparisonConfig("jsrl_cold", "iql"))
+    found = compare(load_results(grid, output), grid.comparisons, "success")
+    # The second cell has one of the arms; the primary comparison is that of the first.
+    assert [(c.first.cell, c.primary) for c in found] == [("umaze", True), ("third", False)]
+    assert found[0].seeds == (4, 3) and found[1].seeds == (0, 0)
+
+
+def test_records_of_different_data_are_not_pooled(grid: GridConfig, output: Path) -> None:
+    for seed, data in ((0, "a" * 64), (1, "b" * 64)):
+        write(output, "umaze", "iql", seed, [0.5] * 4, guide_from="umaze", dataset=data)
+    with pytest.raises(UserError, match=r"learnt from different data .*aaaa and bbbb"):
+        load_results(grid, output)
+    write(output, "umaze", "iql", 1, [0.5] * 4, guide_from="umaze", dataset="a" * 64)
+    # Other settings, other data.
+    settings = {"dataset.transitions": 5}
+    write(output, "umaze", "jsrl_cold", 0, [0.5] * 4, dataset="b" * 64, settings=settings)
+    del grid.arms["iql"], grid.cells[1:]
+    for seed in (1, 2, 3):
+        write(output, "umaze", "jsrl_cold", seed, [0.5] * 4, settings=settings)
+    load_results(grid, output)
+
+
+def test_runs_whose_guide_was_trained_again_are_named(grid: GridConfig, output: Path) -> None:
+    for arm in ("jsrl_cold", "iql"):
+        for seed in range(4):
+            path = output / f"raw/umaze/{arm}/seed{seed}.json"
+            record = json.loads(path.read_text())
+            guide = json.loads((output / f"raw/umaze/guide/seed{seed}.json").read_text())
+            record["final"]["guide"] = guide["final"]["guide"]
+            record["guide_from"] = "umaze"
+            path.write_text(json.dumps(record))
+    grid.cells = grid.cells[:1]
+    assert other_guides(load_results(grid, output)) == {}
+    assert "trained again" not in write_report(grid, output, COMMAND)
+    record["final"]["guide"] = record["final"]["guide"] | {"success": 0.123}
+    path.write_text(json.dumps(record))
+    assert other_guides(load_results(grid, output)) == {"umaze/iql": [3]}
+    assert "trained again" in write_report(grid, output, COMMAND)
 
 
 def test_published_figures_are_shares_of_one_and_name_their_source() -> None:
