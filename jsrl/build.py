@@ -1,12 +1,14 @@
 """From the configuration to the parts of a run: with ``train.py``, the composition root."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from jsrl.activations import Activation
 from jsrl.config import (
     ActivationConfig,
     CurriculumConfig,
@@ -41,6 +43,8 @@ from jsrl.seeding import Streams
 from jsrl.types import Consumes, Curriculum, EnvSpec, Guide, Learner
 
 COLLECTING_ENVIRONMENTS = 8
+NETWORKS = ("actor", "critic", "value")
+"""Those that can have an activation of their own."""
 
 
 def env_settings(env: EnvConfig) -> EnvSettings:
@@ -119,10 +123,11 @@ def build_learner(
     """A fresh learner. The streams decide its initial weights."""
     if config.kind == "custom":
         return _custom_learner(config, streams, spec, device)
+    actor, critic, value = (network_activation(activation, name) for name in NETWORKS)
     shared: dict[str, Any] = {
         "hidden": tuple(config.hidden),
-        "activation": activation.name,
-        "layer_norm": activation.layer_norm,
+        "activation": actor[0],
+        "layer_norm": actor[1],
         "batch_size": config.batch_size,
         "learning_rate": config.learning_rate,
         "actor_schedule": config.actor_schedule,
@@ -148,9 +153,29 @@ def build_learner(
         reward_shift=config.reward_shift,
         value_first=config.value_first,
         critic_reduction=config.critic_reduction,
+        critic=None if critic == actor else critic,
+        value=None if value == actor else value,
         compile=config.compile,
     )
     return IQL(*sizes, settings, device, *statistics)
+
+
+def network_activation(config: ActivationConfig, network: str) -> tuple[Activation, bool]:
+    """What follows each hidden layer of one network, and whether the layer is normalised.
+
+    Args:
+        config: of all networks.
+        network: ``actor``, ``critic`` or ``value``.
+    """
+    own = getattr(config, network)
+    layer_norm = config.layer_norm if own.layer_norm is None else own.layer_norm
+    names = [f.name for f in fields(own) if f.name not in ("name", "layer_norm")]
+    given = {name: getattr(own, name) for name in names}
+    if own.name is None:
+        given = {n: getattr(config, n) if value is None else value for n, value in given.items()}
+    parameters = {name: value for name, value in given.items() if value is not None}
+    name = own.name or config.name
+    return ({"name": name, **parameters} if parameters else name), layer_norm
 
 
 def build_guide(

@@ -5,8 +5,9 @@ from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
-from jsrl.activations import ACTIVATIONS
-from jsrl.config import TrainConfig
+from jsrl.activations import make_activation
+from jsrl.build import NETWORKS, network_activation
+from jsrl.config import ActivationConfig, TrainConfig
 from jsrl.errors import UserError
 
 KINDS = {
@@ -25,7 +26,6 @@ def check(config: TrainConfig) -> None:
     _one_of("device", config.device.split(":")[0], ("auto", "cpu", "cuda"))
     _one_of("dataset.backend", config.dataset.backend, ("hdf5", "d4rl"))
     _one_of("guide.which", config.guide.which, ("exploration", "guide"))
-    _one_of("activation.name", config.activation.name, ACTIVATIONS)
     _one_of("env.vectorisation", config.env.vectorisation, ("sync", "async"))
     _one_of("env.score_metric", config.env.score_metric, ("return", "success"))
     _one_of("curriculum.metric", config.curriculum.metric, ("success", "return"))
@@ -37,6 +37,7 @@ def check(config: TrainConfig) -> None:
         config.learner.initialisation,
         ("orthogonal", "pytorch", "variance_scaling"),
     )
+    _check_activations(config.activation)
     _check_named(config)
     _check_seeds(config.seeds)
     _check_numbers(config)
@@ -63,6 +64,16 @@ def offline_fraction(value: Any) -> float | None:
 def _one_of(key: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise UserError(f"{key}={value!r} is unknown; choose one of {', '.join(choices)}")
+
+
+def _check_activations(config: ActivationConfig) -> None:
+    """Make each network's activation, whose name and parameters may be wrong."""
+    for network in NETWORKS:
+        own = getattr(config, network)
+        make_activation(
+            network_activation(config, network)[0],
+            f"activation.{network}" if own.name else "activation",
+        )
 
 
 def _check_named(config: TrainConfig) -> None:

@@ -149,11 +149,39 @@ class CurriculumConfig:
 
 
 @dataclass
+class NetworkActivationConfig:
+    """The activation of one network's hidden layers, where it is not that of all.
+
+    Null takes what all have. With a ``name``, the parameters of all do not apply.
+    """
+
+    name: str | None = None
+    layer_norm: bool | None = None
+    beta: float | None = None
+    negative_slope: float | None = None
+    positive_slope: float | None = None
+    alpha: float | None = None
+    offset: float | None = None
+
+
+@dataclass
 class ActivationConfig:
-    """Activation of every hidden layer."""
+    """Activation of every hidden layer, and whether the layer is normalised before it.
+
+    The parameters are those of ``jsrl.activations``; null is their default. ``actor``, ``critic``
+    and ``value`` may differ from the rest.
+    """
 
     name: str = "relu"
     layer_norm: bool = False
+    beta: float | None = None
+    negative_slope: float | None = None
+    positive_slope: float | None = None
+    alpha: float | None = None
+    offset: float | None = None
+    actor: NetworkActivationConfig = field(default_factory=NetworkActivationConfig)
+    critic: NetworkActivationConfig = field(default_factory=NetworkActivationConfig)
+    value: NetworkActivationConfig = field(default_factory=NetworkActivationConfig)
 
 
 @dataclass

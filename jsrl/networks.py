@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jsrl.activations import make_activation
+from jsrl.activations import Activation, initialisation_gain, make_activation
 from jsrl.errors import UserError
 from jsrl.seeding import Streams
 
@@ -58,11 +58,22 @@ class SeedLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(*members, 1, out_features))
 
     def initialise(
-        self, initialiser: Initialiser, streams: Streams, name: str, *, uniform_bias: bool
+        self,
+        initialiser: Initialiser,
+        streams: Streams,
+        name: str,
+        *,
+        uniform_bias: bool,
+        scale: float = 1.0,
     ) -> None:
-        """Fill the parameters from named draws; biases are 0 unless ``uniform_bias``."""
+        """Fill the parameters from named draws; biases are 0 unless ``uniform_bias``.
+
+        Weights are multiplied by ``scale``.
+        """
         with torch.no_grad():
             self.weight.copy_(initialiser(streams, f"{name}.weight", self.weight.shape[1:]))
+            if scale != 1:
+                self.weight.mul_(scale)
             self.bias.zero_()
             if uniform_bias:
                 bound = 1 / math.sqrt(self.weight.shape[-2])
@@ -100,7 +111,7 @@ class SeedMLP(nn.Module):
         in_features: input size.
         hidden: sizes of the hidden layers.
         out_features: output size.
-        activation: name of the activation after each hidden layer.
+        activation: what follows each hidden layer.
         layer_norm: normalise each hidden layer before its activation.
     """
 
@@ -110,10 +121,11 @@ class SeedMLP(nn.Module):
         in_features: int,
         hidden: Sequence[int],
         out_features: int,
-        activation: str = "relu",
+        activation: Activation = "relu",
         layer_norm: bool = False,
     ) -> None:
         super().__init__()
+        self.activation = activation
         self.members = tuple(members)
         self.depth = len(hidden)
         size = in_features
@@ -126,7 +138,13 @@ class SeedMLP(nn.Module):
         self.output = SeedLinear(members, size, out_features)
 
     def initialise(self, scheme: "Initialisation", streams: Streams, name: str) -> None:
-        """Draw all parameters from streams named after ``name``."""
+        """Draw all parameters from streams named after ``name``.
+
+        The schemes are made for ReLU. Layers that another activation feeds are scaled by its gain
+        over ReLU's; the draws are the same for all.
+        """
+        fed = initialisation_gain(self.activation) / initialisation_gain("relu")
+        first = next(child for child in self.children() if isinstance(child, SeedLinear))
         for child_name, child in self.named_children():
             if isinstance(child, SeedLinear):
                 child.initialise(
@@ -134,6 +152,7 @@ class SeedMLP(nn.Module):
                     streams,
                     f"{name}.{child_name}",
                     uniform_bias=scheme.uniform_bias,
+                    scale=1.0 if child is first else fed,
                 )
 
     def forward(
@@ -182,7 +201,7 @@ class GaussianPolicy(nn.Module):
         observation_size: O.
         action_size: A.
         hidden: sizes of the hidden layers.
-        activation: name of the activation.
+        activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
         tanh_mean: squash the mean into (-1, 1).
         log_std_range: bounds on the log standard deviation.
@@ -199,7 +218,7 @@ class GaussianPolicy(nn.Module):
         observation_size: int,
         action_size: int,
         hidden: Sequence[int] = (256, 256),
-        activation: str = "relu",
+        activation: Activation = "relu",
         layer_norm: bool = False,
         tanh_mean: bool = True,
         log_std_range: Sequence[float] = (-5.0, 2.0),
@@ -212,7 +231,7 @@ class GaussianPolicy(nn.Module):
             "observation_size": observation_size,
             "action_size": action_size,
             "hidden": list(hidden),
-            "activation": activation,
+            "activation": activation if isinstance(activation, str) else dict(activation),
             "layer_norm": layer_norm,
             "tanh_mean": tanh_mean,
             "log_std_range": list(log_std_range),

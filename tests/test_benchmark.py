@@ -83,6 +83,7 @@ def test_the_benchmark_measures_everything_with_units_and_writes_it(tmp_path, ca
     assert units["IQL updates", "eager to plain reference"] == "×"
     assert units["IQL updates", "eager to products alone"] == "×"
     assert not any("compiled" in name for _, name in units)
+    assert units["IQL update to ReLU's", "smelu(beta=1), eager"] == "×"
     for count in (1, 16):
         assert units["Action latency", f"mode, S·E={count}"] == "µs"
         assert units["Action latency", f"with noise, S·E={count}"] == "µs"

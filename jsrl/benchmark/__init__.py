@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from jsrl.benchmark.acting import measure_environment_steps, measure_latency
+from jsrl.benchmark.activations import measure_activations
 from jsrl.benchmark.collection import describe_collection, measure_collection
 from jsrl.benchmark.memory import measure_memory
 from jsrl.benchmark.problem import Sizes
@@ -58,6 +59,7 @@ def benchmark(
     try:
         measurements = [
             *measure_updates(sizes, seconds, compiled=compiled),
+            *measure_activations(sizes, seconds, compiled=compiled),
             *measure_latency(sizes, seconds),
             *measure_environment_steps(sizes, seconds),
             *measure_collection(seconds, behaviour),

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from jsrl.activations import Activation
 from jsrl.learners.iql import IQL, IQLSettings
 from jsrl.replay import OfflineBuffer, Replay
 from jsrl.seeding import Streams
@@ -46,11 +47,19 @@ def synthetic_rows(sizes: Sizes) -> Float[NDArray[np.float32], "N width"]:
 
 
 def make_learner(
-    sizes: Sizes, num_seeds: int, device: torch.device = CPU, *, compiled: bool = False
+    sizes: Sizes,
+    num_seeds: int,
+    device: torch.device = CPU,
+    *,
+    compiled: bool = False,
+    activation: Activation = "relu",
 ) -> IQL:
     """IQL by its official preset, in its offline phase."""
     settings = IQLSettings(
-        hidden=(sizes.hidden, sizes.hidden), batch_size=sizes.batch, compile=compiled
+        hidden=(sizes.hidden, sizes.hidden),
+        activation=activation,
+        batch_size=sizes.batch,
+        compile=compiled,
     )
     learner = IQL(Streams(range(num_seeds)), sizes.observation, sizes.action, settings, device)
     learner.start_phase(Phase.OFFLINE, SCHEDULE)

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from jsrl.activations import Activation
 from jsrl.learners.common import SeedOptimiser, build_actor, copy_seeds, dropout_masks
 from jsrl.losses import weighted_log_likelihood_loss
 from jsrl.networks import INITIALISATIONS, GaussianPolicy
@@ -20,7 +21,7 @@ class BCSettings:
     """As ``IQLSettings``, without critics."""
 
     hidden: Sequence[int] = (256, 256)
-    activation: str = "relu"
+    activation: Activation = "relu"
     layer_norm: bool = False
     batch_size: int = 256
     learning_rate: float = 3e-4

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jsrl.activations import Activation
 from jsrl.errors import UserError
 from jsrl.networks import GaussianPolicy
 from jsrl.seeding import Streams
@@ -188,7 +189,7 @@ class ActorSettings(Protocol):
     @property
     def hidden(self) -> Sequence[int]: ...
     @property
-    def activation(self) -> str: ...
+    def activation(self) -> Activation: ...
     @property
     def layer_norm(self) -> bool: ...
     @property

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from jsrl.activations import Activation
 from jsrl.learners.common import (
     SeedOptimiser,
     advantage_statistics,
@@ -34,8 +35,10 @@ class IQLSettings:
 
     Args:
         hidden: sizes of the hidden layers of every network.
-        activation: name of the activation.
+        activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
+        critic: the same two for the critic and its target; None is the actor's.
+        value: likewise for the value network.
         batch_size: B.
         learning_rate: of Adam, for every network.
         actor_schedule: ``cosine`` decays the actor's rate to 0 over the offline phase.
@@ -58,8 +61,10 @@ class IQLSettings:
     """
 
     hidden: Sequence[int] = (256, 256)
-    activation: str = "relu"
+    activation: Activation = "relu"
     layer_norm: bool = False
+    critic: tuple[Activation, bool] | None = None
+    value: tuple[Activation, bool] | None = None
     batch_size: int = 256
     learning_rate: float = 3e-4
     actor_schedule: str = "cosine"
@@ -88,12 +93,14 @@ class IQLNetworks(nn.Module):
         self, num_seeds: int, observation_size: int, action_size: int, settings: IQLSettings
     ) -> None:
         super().__init__()
-        body = (settings.hidden, 1, settings.activation, settings.layer_norm)
+        actor = (settings.activation, settings.layer_norm)
+        critic = (settings.hidden, 1, *(settings.critic or actor))
+        value = (settings.hidden, 1, *(settings.value or actor))
         critic_input = observation_size + action_size
         self.actor = build_actor(num_seeds, observation_size, action_size, settings)
-        self.critic = SeedMLP((num_seeds, 2), critic_input, *body)
-        self.target_critic = SeedMLP((num_seeds, 2), critic_input, *body)
-        self.value = SeedMLP((num_seeds,), observation_size, *body)
+        self.critic = SeedMLP((num_seeds, 2), critic_input, *critic)
+        self.target_critic = SeedMLP((num_seeds, 2), critic_input, *critic)
+        self.value = SeedMLP((num_seeds,), observation_size, *value)
 
     def initialise(self, scheme: str, streams: Streams) -> None:
         """Draw all parameters; the target begins as a copy of the critic."""

@@ -26,6 +26,8 @@ COMMON = {
     "hidden": (256, 256),
     "activation": "relu",
     "layer_norm": False,
+    "critic": None,
+    "value": None,
     "batch_size": 256,
     "learning_rate": 3e-4,
     "discount": 0.99,
@@ -135,3 +137,14 @@ def test_behaviour_cloning_composes_too():
     learner = built("learner=bc")
     assert isinstance(learner, BC)
     assert learner.settings.learning_rate == 3e-4
+
+
+def test_each_network_can_have_an_activation_of_its_own():
+    smooth = ("activation=smelu", "activation.beta=0.5", "activation.critic.layer_norm=true")
+    networks = built(*smooth, "activation.value.name=tanh", "activation.actor.beta=2").networks
+    assert networks.actor.mlp.activation == {"name": "smelu", "beta": 2.0}
+    assert networks.critic.activation == {"name": "smelu", "beta": 0.5}
+    assert networks.target_critic.activation == networks.critic.activation
+    assert networks.value.activation == "tanh"
+    assert [hasattr(n, "norm_0") for n in (networks.critic, networks.value)] == [True, False]
+    assert built("learner=bc", *smooth).policy().mlp.activation_1.beta == 0.5
