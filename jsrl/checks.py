@@ -9,6 +9,7 @@ from jsrl.activations import make_activation
 from jsrl.build import NETWORKS, network_activation
 from jsrl.config import ActivationConfig, TrainConfig
 from jsrl.errors import UserError
+from jsrl.nondeterminism import LEVELS
 
 KINDS = {
     "dataset": ("none", "d4rl", "minari", "waypoint"),
@@ -22,6 +23,7 @@ def check(config: TrainConfig) -> None:
     """Raise UserError for the first value that is out of its range, or does not fit another."""
     for group, kinds in KINDS.items():
         _one_of(f"{group}.kind", getattr(config, group).kind, kinds)
+    _one_of("nondeterminism", config.nondeterminism, LEVELS)
     _one_of("start", config.start, ("cold", "warm", "naive"))
     _one_of("device", config.device.split(":")[0], ("auto", "cpu", "cuda"))
     _one_of("dataset.backend", config.dataset.backend, ("hdf5", "d4rl"))
@@ -201,6 +203,11 @@ def _check_combinations(config: TrainConfig) -> None:
         raise UserError(
             f"start={config.start} copies networks of the guide, but guide={guide} has none to "
             "copy; use start=cold, guide=offline or guide=run"
+        )
+    if guide == "run" and config.guide.seed is None and config.nondeterminism != "all":
+        raise UserError(
+            f"nondeterminism={config.nondeterminism} holds equal what the seeds' guides do, but "
+            "guide=run takes another guide for each seed; name one by guide.seed"
         )
     fraction = offline_fraction(online.offline_fraction)
     if config.dataset.kind == "none" and fraction != 0 and online.steps > 0:

@@ -240,6 +240,8 @@ class TrainConfig:
     seeds: list[int] = field(default_factory=lambda: [0])
     device: str = "auto"
     threads: int = 1
+    # What differs between the seeds of a run; see ``nondeterminism.LEVELS``.
+    nondeterminism: str = "all"
     start: str = "cold"
     env: EnvConfig = MISSING
     dataset: DatasetConfig = MISSING

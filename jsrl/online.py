@@ -21,7 +21,8 @@ class OnlineRunner:
         buffer: where transitions go; ``replay`` reads from it.
         replay: minibatches.
         learner: what learns, and acts where the guide does not.
-        streams: minibatch indices and dropout masks are drawn from them.
+        streams: minibatch indices are drawn from them.
+        draws: what the learner draws itself, such as dropout masks, comes from these.
         num_envs: E.
         updates_per_step: updates for each environment step of a seed, also below 1.
         learning_starts: environment steps of a seed before the first update.
@@ -34,6 +35,7 @@ class OnlineRunner:
         replay: Replay,
         learner: Learner,
         streams: Streams,
+        draws: Streams,
         num_envs: int,
         updates_per_step: float,
         learning_starts: int,
@@ -46,6 +48,7 @@ class OnlineRunner:
         self._learner = learner
         self._policy = learner.policy()
         self._streams = streams
+        self._draws = draws
         self._num_envs = num_envs
         self._updates_per_step = updates_per_step
         self._learning_starts = learning_starts
@@ -67,7 +70,7 @@ class OnlineRunner:
         metrics = None
         while self.updates < due:
             batch = self._replay.sample(self._streams)
-            metrics = self._learner.update(batch, self._learner.draws(self._streams))
+            metrics = self._learner.update(batch, self._learner.draws(self._draws))
             self.updates += 1
         return metrics, episodes, rows[..., self._layout.by_guide].mean(1)
 
@@ -78,6 +81,7 @@ class OnlineRunner:
             "collector": self.collector.state_dict(),
             "buffer": self.buffer.state_dict(),
             "streams": self._streams.state_dict(),
+            "draws": self._draws.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any], guide: Guide | None) -> list[int]:
@@ -86,4 +90,5 @@ class OnlineRunner:
         self.updates = state["updates"]
         self.buffer.load_state_dict(state["buffer"])
         self._streams.load_state_dict(state["streams"])
+        self._draws.load_state_dict(state["draws"])
         return self.collector.load_state_dict(state["collector"], guide)

@@ -24,9 +24,9 @@ from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
 from jsrl.guides import NetworkGuide
 from jsrl.networks import GaussianPolicy
+from jsrl.nondeterminism import Sources
 from jsrl.online import OnlineRunner
 from jsrl.replay import OfflineBuffer, OnlineBuffer, Replay, pack
-from jsrl.seeding import Streams
 from jsrl.types import Guide, Learner, Policy, TransitionLayout, resolve_device
 
 
@@ -49,7 +49,9 @@ class Parts:
         self._check_time_limit()
         self._check_curriculum()
         self.layout = TransitionLayout(self.spec.observation_size, self.spec.action_size)
-        self.streams = Streams(config.seeds)
+        self.sources = Sources(config.seeds, config.nondeterminism)
+        # Of evaluations: their start states, and the guide steps of their episodes.
+        self.streams = self.sources.streams("environment")
         # Before data are collected, which takes a while: a mistake here is told at once.
         self.guide: Guide | None = build_guide(
             config.guide, config.env, self.spec, config.seeds, self.device
@@ -62,7 +64,8 @@ class Parts:
             self.offline = OfflineBuffer(rows, self.device)
         self.guide_learner = self._learner("guide") if config.guide.kind == "offline" else None
         self.learner = self._learner("exploration")
-        self.offline_streams = self.streams.child("offline")
+        self.offline_streams = self.sources.streams("minibatch_order", "offline")
+        self.offline_draws = self.sources.streams("learner", "offline")
         self.runner = self._runner()
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
@@ -155,6 +158,7 @@ class Parts:
             else self.guide_learner.state_dict(),
             "learner": self.learner.state_dict(),
             "offline_streams": self.offline_streams.state_dict(),
+            "offline_draws": self.offline_draws.state_dict(),
             "runner": self.runner.state_dict(),
         }
 
@@ -172,6 +176,7 @@ class Parts:
         self._require_same("guide", state["guide"], self.guide)
         self.learner.load_state_dict(state["learner"])
         self.offline_streams.load_state_dict(state["offline_streams"])
+        self.offline_draws.load_state_dict(state["offline_draws"])
         return self.runner.load_state_dict(state["runner"], self.guide)
 
     def close(self) -> None:
@@ -183,7 +188,7 @@ class Parts:
         return build_learner(
             self.config.learner,
             self.config.activation,
-            self.streams.child(name),
+            self.sources.streams("initialisation", name),
             self.spec,
             self.dataset,
             self.device,
@@ -201,13 +206,14 @@ class Parts:
                 Environments(self.settings, seeds * config.env.num_envs),
                 self.spec,
                 config.env.num_envs,
-                self.streams.child("collector"),
+                self.sources.streams("environment", "collector"),
                 self.device,
             ),
             buffer,
             Replay(self.layout, offline, buffer, size, fraction, self.device),
             self.learner,
-            self.streams.child("online"),
+            self.sources.streams("minibatch_order", "online"),
+            self.sources.streams("learner", "online"),
             config.env.num_envs,
             config.online.updates_per_step,
             config.online.learning_starts,

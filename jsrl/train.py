@@ -145,9 +145,10 @@ class Run:
         if self.clock.offline_updates == 0:
             learner.start_phase(Phase.OFFLINE, total)
         replay, streams = self.parts.offline_replay(), self.parts.offline_streams
+        draws = self.parts.offline_draws
         self.recorder.begin_stage("pre-training the guide", total, self.clock.offline_updates)
         while self.clock.offline_updates < total:
-            metrics = learner.update(replay.sample(streams), learner.draws(streams))
+            metrics = learner.update(replay.sample(streams), learner.draws(draws))
             self.clock.offline_updates += 1
             done = self.clock.offline_updates
             if done % self.config.logger.interval == 0 or done == total:

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "jsrl"
 # From the leaves to the top: a file imports only from files of earlier lines.
 LAYERS = [
     "errors seeding interrupts processes envs.registration",
-    "types activations statistics files loading mazes",
+    "types activations statistics files loading mazes nondeterminism",
     "envs.antmaze",
     "networks losses checkpoint",
     "learners.common",

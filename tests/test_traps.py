@@ -194,8 +194,8 @@ def make_runner():
     buffer = OnlineBuffer(2, 40, LAYOUT, CPU)
     replay = Replay(LAYOUT, OfflineBuffer(offline, CPU), buffer, 16, 0.25, CPU)
     collector = make_collector(streams, 2, lengths=(2, 3, 7))
-    online = streams.child("online")
-    return OnlineRunner(collector, buffer, replay, learner, online, 2, 0.5, 6), learner
+    draws = (streams.child("online"), streams.child("learner"))
+    return OnlineRunner(collector, buffer, replay, learner, *draws, 2, 0.5, 6), learner
 
 
 def through_a_file(state):

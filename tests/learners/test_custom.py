@@ -45,7 +45,8 @@ class Loop:
         buffer = OnlineBuffer(len(seeds), 1000, layout, CPU)
         replay = Replay(layout, None, buffer, 32, None, CPU)
         self.runner = OnlineRunner(
-            collector, buffer, replay, self.learner, streams.child("online"), 1, 1.0, 32
+            *(collector, buffer, replay, self.learner),
+            *(streams.child("online"), streams.child("learner"), 1, 1.0, 32),
         )
         self.curricula = [ConstantCurriculum() for _ in seeds]
 
