@@ -10,7 +10,9 @@ PACKAGE = Path(__file__).parents[1] / "jsrl"
 # From the leaves to the top: a file imports only from files of earlier lines.
 LAYERS = [
     "errors seeding interrupts processes envs.registration",
-    "types activations statistics files loading mazes nondeterminism",
+    "types activations statistics.seeds statistics.differences files loading mazes nondeterminism",
+    "statistics.runs",
+    "statistics",
     "envs.antmaze",
     "networks losses checkpoint",
     "learners.common",
