@@ -17,6 +17,7 @@ COMMANDS = {
     "dataset": "collect offline data, or report on them: jsrl dataset antmaze guide.path=FILE",
     "export": "write a run's exploration-policy as TorchScript and ONNX: jsrl export run=DIR",
     "grid": "run a grid of experiments, or the rest of it: jsrl grid grid=pointmaze",
+    "reproducibility": "how far replicas differ: jsrl reproducibility experiment=NAME",
     "report": "pool seeds over runs into tables and figures: jsrl report DIR…",
     "benchmark": "measure speed on this machine: jsrl benchmark",
 }
@@ -114,9 +115,11 @@ def _run_job(command: str, name: str, overrides: list[str]) -> None:
     from jsrl import dataset_config
     from jsrl.config import register
     from jsrl.config_errors import explain
+    from jsrl.reproducibility import config as reproducibility_config
 
     register()
     dataset_config.register()
+    reproducibility_config.register()
     # As with `python -m`: environments, guides and learners may be modules in the user's folder.
     # Last, so that nothing there hides an installed package.
     sys.path.append(str(Path.cwd()))
@@ -244,6 +247,20 @@ def grid_job(config: Any) -> None:
 
 
 @_guarded
+def reproducibility_job(config: Any) -> None:
+    """``jsrl reproducibility``: one cell of its sweep."""
+    from omegaconf import OmegaConf
+
+    from jsrl.reproducibility.cell import run_cell
+
+    base = Path(config.run_dir)
+    OmegaConf.resolve(config)
+    typed: Any = OmegaConf.to_object(config)
+    resolved: Any = OmegaConf.to_container(config)
+    run_cell(typed, resolved, base)
+
+
+@_guarded
 def report_job(config: Any) -> None:
     """``jsrl report``."""
     from jsrl.report import report
@@ -272,6 +289,7 @@ JOBS: dict[str, Callable[[Any], None]] = {
     "dataset": dataset_job,
     "export": export_job,
     "grid": grid_job,
+    "reproducibility": reproducibility_job,
     "report": report_job,
     "benchmark": benchmark_job,
 }
@@ -305,7 +323,7 @@ def _final_line(summary: dict[str, Any], directory: Path) -> str:
 def _print_usage() -> None:
     print("jsrl COMMAND [key=value …]: Jump-Start Reinforcement Learning\n")
     for name, description in COMMANDS.items():
-        print(f"  {name:<10} {description}")
+        print(f"  {name:<16} {description}")
     print("\njsrl COMMAND --help shows its keys, --cfg job its configuration, --multirun sweeps.")
 
 

@@ -17,6 +17,7 @@ from jsrl.config import BenchmarkConfig, EvaluateConfig, ExportConfig, ReportCon
 from jsrl.config import TrainConfig as _TrainConfig
 from jsrl.dataset_config import FAMILIES
 from jsrl.grid.config import GridJobConfig
+from jsrl.reproducibility.config import ReproducibilityConfig
 
 SCHEMAS: dict[str, Any] = {
     "config": _TrainConfig,
@@ -26,6 +27,7 @@ SCHEMAS: dict[str, Any] = {
     "benchmark": BenchmarkConfig,
     **{f"dataset_{name}": schema for name, schema in FAMILIES.items()},
     "grid": GridJobConfig,
+    "reproducibility": ReproducibilityConfig,
 }
 
 

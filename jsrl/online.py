@@ -90,5 +90,5 @@ class OnlineRunner:
         self.updates = state["updates"]
         self.buffer.load_state_dict(state["buffer"])
         self._streams.load_state_dict(state["streams"])
-        self._draws.load_state_dict(state["draws"])
+        self._draws.load_state_dict(state.get("draws", state["streams"]))
         return self.collector.load_state_dict(state["collector"], guide)

@@ -176,7 +176,9 @@ class Parts:
         self._require_same("guide", state["guide"], self.guide)
         self.learner.load_state_dict(state["learner"])
         self.offline_streams.load_state_dict(state["offline_streams"])
-        self.offline_draws.load_state_dict(state["offline_draws"])
+        # Checkpoints of earlier versions keep both in one.
+        draws = state.get("offline_draws", state["offline_streams"])
+        self.offline_draws.load_state_dict(draws)
         return self.runner.load_state_dict(state["runner"], self.guide)
 
     def close(self) -> None:

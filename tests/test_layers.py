@@ -43,6 +43,7 @@ LAYERS = [
     "config",
     "build",
     "checks dataset_config",
+    "reproducibility.config",
     "config_errors dataset_jobs",
     "parts",
     "judge",
@@ -56,6 +57,12 @@ LAYERS = [
     "grid.figures grid.markdown grid.protocol",
     "grid.report",
     "grid.job",
+    "reproducibility reproducibility.tasks",
+    "reproducibility.supervised reproducibility.predictions reproducibility.records",
+    "reproducibility.cell reproducibility.compare",
+    "reproducibility.figures",
+    "reproducibility.report",
+    "reproducibility.callback",
     "jsrl",
     "cli",
     "__main__",
@@ -73,6 +80,9 @@ READ_THE_CONFIGURATION = {
     "config_errors",
     "dataset_config",
     "dataset_jobs",
+    "reproducibility.config",
+    "reproducibility.cell",
+    "reproducibility.predictions",
 }
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -107,9 +107,7 @@ class Dataset:
                 f"dataset.transitions={transitions}: expected 1 to {len(self)}, the number of "
                 f"transitions in {self.source}; choose a number in that range or leave it out"
             )
-        rng = np.random.default_rng(seed_sequence(seed, "dataset subset"))
-        order = rng.permutation(self.num_episodes)
-        ends = np.cumsum(self.episode_lengths[order])
+        order, ends = self._shuffled(seed)
         chosen = order[: int(np.searchsorted(ends, transitions)) + 1]
         lengths = self.episode_lengths[chosen]
         lengths[-1] -= int(ends[len(chosen) - 1]) - transitions
@@ -120,6 +118,37 @@ class Dataset:
         data.timeouts[-1] = not data.terminals[-1]
         source = f"{self.source} ({transitions} of {len(self)} transitions, dataset.seed={seed})"
         return Dataset(data, source, fingerprint(data), starts)
+
+    def held_out(self, transitions: int, seed: int, count: int) -> TransitionData:
+        """Transitions of the episodes of which ``take_episodes`` takes nothing.
+
+        Args:
+            transitions: how many ``take_episodes`` keeps.
+            seed: the same as there.
+            count: how many to choose, at random by the same seed; all if there are fewer.
+
+        Raises:
+            UserError: if no whole episode is left.
+        """
+        order, ends = self._shuffled(seed)
+        first = int(np.searchsorted(ends, transitions)) + 1
+        left = order[first:]
+        if not len(left):
+            raise UserError(
+                f"dataset.transitions={transitions} leave no episode of {self.source}, which has "
+                f"{len(self)} transitions, to be held out; take fewer, or collect more"
+            )
+        rows = np.concatenate(
+            [np.arange(self.episode_lengths[k]) + self.episode_starts[k] for k in left]
+        )
+        rng = np.random.default_rng(seed_sequence(seed, "held-out states"))
+        return self.data.take(rng.permutation(rows)[:count])
+
+    def _shuffled(self, seed: int) -> tuple[Int64[np.ndarray, " K"], Int64[np.ndarray, " K"]]:
+        """The episodes in the order in which they are taken, and where each ends in it."""
+        rng = np.random.default_rng(seed_sequence(seed, "dataset subset"))
+        order = rng.permutation(self.num_episodes)
+        return order, np.cumsum(self.episode_lengths[order])
 
     def validate(self, spec: EnvSpec) -> None:
         """Check that the data fit an environment.

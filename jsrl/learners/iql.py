@@ -255,6 +255,16 @@ class IQL:
         self.optimiser.load_state_dict(state["optimiser"])
         self._trains_actor = state["trains_actor"]
 
+    @torch.no_grad()
+    def predict(
+        self, observations: Float[Tensor, "S N O"], actions: Float[Tensor, "S N A"]
+    ) -> dict[str, Float[Tensor, "S N"]]:
+        """What the networks say of states and of actions in them: V(s), and the lower Q(s, a)."""
+        obs = self.networks.actor.normalise(observations)
+        q: Tensor = self.networks.critic(torch.cat([obs, actions], -1))
+        v: Tensor = self.networks.value(obs)
+        return {"value": v[..., 0], "critic": q.amin(1)[..., 0]}
+
     @property
     def alive(self) -> Bool[Tensor, " S"]:
         """False for seeds that were frozen because their loss was not finite."""

@@ -92,7 +92,8 @@ def value_differences(values: Float[np.ndarray, "M N"]) -> Pairs:
 def rank_flips(predictions: Float[np.ndarray, "M N"]) -> Pairs:
     """The share of pairs of examples that two models put in opposite order.
 
-    A pair that is level for one of them counts half. It is (1 - Kendall's τₐ)/2.
+    A pair that is level for one of them counts half, for both not at all. Without level pairs it
+    is (1 - Kendall's τ)/2.
 
     Raises:
         ValueError: likewise, or if there is a single example.
@@ -102,7 +103,7 @@ def rank_flips(predictions: Float[np.ndarray, "M N"]) -> Pairs:
         raise ValueError("expected at least two examples to rank, got 1")
     upper = np.triu_indices(p.shape[1], 1)
     order = np.sign(p[:, upper[0]] - p[:, upper[1]]).astype(np.float32)
-    return _pairwise(order, lambda one, other: (1 - one * other) / 2)
+    return _pairwise(order, lambda one, other: np.abs(one - other) / 2)
 
 
 def choice_flips(choices: Int[np.ndarray, "M N"]) -> Pairs:

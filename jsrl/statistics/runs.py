@@ -69,8 +69,12 @@ def mean_centred_means(
 
 
 def interval_of(resampled: Float[np.ndarray, " R"], level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of a statistic, from its values in the resamples."""
-    low, high = np.quantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    """The percentile interval of a statistic, from its values in the resamples.
+
+    Its ends are values themselves: a ratio may be infinite in some resamples.
+    """
+    levels = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(resampled, levels, method="inverted_cdf")
     return float(low), float(high)
 
 

@@ -94,6 +94,7 @@ def test_rank_flips_are_kendalls_tau() -> None:
     up, down, level = np.arange(4.0), -np.arange(4.0), np.zeros(4)
     assert rank_flips(np.stack([up, down]))[0, 1] == 1
     assert rank_flips(np.stack([up, level]))[0, 1] == 0.5
+    assert rank_flips(np.stack([level, level]))[0, 1] == 0
 
 
 def test_choices_and_returns() -> None:

@@ -1,0 +1,1 @@
+"""How far runs differ that differ only in chance, and which activations make them differ less."""

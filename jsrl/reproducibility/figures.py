@@ -1,0 +1,168 @@
+"""The figures of a sweep's report."""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from jsrl.activations import make_activation
+from jsrl.figures import COLOURS, DOTS_PER_INCH
+from jsrl.files import write_whole
+from jsrl.reproducibility.compare import Row, beta_of
+
+REACH = 3.0
+"""Activations are drawn from -this to this."""
+
+PANEL = (4.6, 4.0)
+
+
+def draw_plane(path: Path, rows: Sequence[Row], title: str) -> bool:
+    """Draw the difference between replicas against the score, a panel for each level.
+
+    A curve joins the SmeLUs along β; filled marks are normalised. Bars are 95 % intervals.
+
+    Returns:
+        False if there is no score to draw against, and no file.
+    """
+    rows = [row for row in rows if row.scores is not None]
+    levels = list(dict.fromkeys(row.level for row in rows))
+    if not levels:
+        return False
+    figure = _figure(len(levels))
+    panels = figure.subplots(1, len(levels), squeeze=False)[0]
+    for axis, level in zip(panels, levels, strict=True):
+        here = [row for row in rows if row.level == level]
+        for norm in (False, True):
+            _join(axis, [row for row in here if row.norm == norm])
+        for row in here:
+            _mark(axis, row, several_norms=len({r.norm for r in here}) > 1)
+        axis.set_title(f"level: {level}", fontsize=9)
+        axis.set_xlabel(str(here[0].score))
+        axis.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel(f"difference between replicas: {rows[0].measure}", fontsize=9)
+    handles: dict[str, Any] = {}
+    for axis in panels:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    figure.legend(handles.values(), handles, loc="outside right upper", frameon=False, fontsize=8)
+    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    _save(figure, path)
+    return True
+
+
+def draw_activations(path: Path, cells: Sequence[Mapping[str, Any]]) -> None:
+    """Draw every activation of a sweep, and its derivative."""
+    figure = _figure(2)
+    value_axis, slope_axis = figure.subplots(1, 2)
+    seen: dict[str, tuple[Mapping[str, Any], Any]] = {}
+    for cell in cells:
+        for activation in cell["activation"].values():
+            seen.setdefault(str(activation), (cell, activation))
+    for cell, activation in seen.values():
+        x = torch.linspace(-REACH, REACH, 601, dtype=torch.float64, requires_grad=True)
+        y = make_activation(activation)(x)
+        (slope,) = torch.autograd.grad(y.sum(), x)
+        for axis, line in ((value_axis, y), (slope_axis, slope)):
+            axis.plot(
+                x.detach().numpy(),
+                line.detach().numpy(),
+                color=_colour(cell),
+                label=cell["label"],
+                linewidth=1.4,
+            )
+    for axis, name in ((value_axis, "activation"), (slope_axis, "its derivative")):
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("x")
+        axis.grid(color="0.92", linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    value_axis.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+
+
+def draw_slices(path: Path, cells: Sequence[Mapping[str, Any]]) -> bool:
+    """Draw the loss along a line through the trained weights, and its second derivative.
+
+    Returns:
+        False if no cell has one, and no file.
+    """
+    chosen = [c for c in cells if c.get("slice") is not None and not c["layer_norm"]]
+    chosen = [c for c in chosen if c["level"] == chosen[-1]["level"]]
+    if not chosen:
+        return False
+    figure = _figure(2)
+    loss_axis, slope_axis = figure.subplots(1, 2)
+    for cell in chosen:
+        distance, loss = np.array(cell["slice"]["distance"]), np.array(cell["slice"]["loss"])
+        style = {"color": _colour(cell), "label": cell["label"], "linewidth": 1.2}
+        loss_axis.plot(distance, loss, **style)
+        step = distance[1] - distance[0]
+        slope_axis.plot(distance[1:-1], np.diff(loss, 2) / step**2, **style)
+    loss_axis.set_yscale("log")
+    for axis, name in ((loss_axis, "loss"), (slope_axis, "its second derivative")):
+        axis.set_title(f"{name} along a random direction", fontsize=9)
+        axis.set_xlabel("distance from the trained weights, in their own length")
+        axis.spines[["top", "right"]].set_visible(False)
+    loss_axis.legend(frameon=False, fontsize=8)
+    _save(figure, path)
+    return True
+
+
+def _join(axis: Axes, rows: Sequence[Row]) -> None:
+    """The curve over β, ReLU being β = 0."""
+    known = [(beta_of(row.record), row) for row in rows]
+    smooth = sorted(((b, r) for b, r in known if b is not None), key=lambda pair: pair[0])
+    if len(smooth) > 1:
+        x = [row.scores.value for _, row in smooth if row.scores is not None]
+        y = [row.difference.value for _, row in smooth]
+        axis.plot(x, y, color="0.6", linewidth=1, zorder=1)
+
+
+def _mark(axis: Axes, row: Row, *, several_norms: bool) -> None:
+    assert row.scores is not None
+    x, y = row.scores, row.difference
+    colour = _colour(row.record)
+    for estimate, horizontal in ((x, True), (y, False)):
+        low, high = estimate.interval or (estimate.value, estimate.value)
+        ends = ([low, high], [y.value] * 2) if horizontal else ([x.value] * 2, [low, high])
+        axis.plot(*ends, color=colour, linewidth=1, alpha=0.6, zorder=2)
+    suffix = (" + LayerNorm" if row.norm else "") if several_norms else ""
+    axis.plot(
+        x.value,
+        y.value,
+        "o" if beta_of(row.record) is not None else "s",
+        color=colour,
+        fillstyle="full" if row.norm or not several_norms else "none",
+        markersize=7,
+        label=row.label + suffix,
+        zorder=3,
+    )
+
+
+def _colour(record: Mapping[str, Any]) -> Any:
+    """Grey to blue along β; a colour of its own for the rest."""
+    beta = beta_of(record)
+    if beta is not None:
+        return "black" if beta == 0 else colormaps["viridis"](0.15 + 0.75 * min(beta, 2) / 2)
+    others = ("gelu", "silu", "softplus", "tanh")
+    first = record["label"].split("(")[0]
+    return COLOURS[1 + others.index(first)] if first in others else "0.4"
+
+
+def _figure(panels: int) -> Figure:
+    size = (PANEL[0] * panels, PANEL[1])
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _save(figure: Figure, path: Path) -> None:
+    image = io.BytesIO()
+    figure.savefig(image, format="png", metadata={"Software": None})
+    write_whole(path, image.getvalue())

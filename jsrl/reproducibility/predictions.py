@@ -1,0 +1,189 @@
+"""What the replicas of a finished run say of the same states, and how they do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jsrl.build import build_dataset
+from jsrl.checkpoint import checkpoint_paths, load_checkpoint
+from jsrl.config import TrainConfig
+from jsrl.envs.make import Environments
+from jsrl.errors import UserError
+from jsrl.evaluate import Evaluator
+from jsrl.parts import Parts
+from jsrl.reproducibility.config import MeasureConfig
+from jsrl.seeding import Streams, seed_sequence
+from jsrl.types import Learner, Policy
+
+START_STATES = 0
+"""The seed of the start states, of all replicas alike."""
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class States:
+    """States, and an action in each: the one in the data, or that of the replica that was there."""
+
+    observations: Float[NDArray[np.float32], "N O"]
+    actions: Float[NDArray[np.float32], "N A"]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What is known of M replicas.
+
+    Args:
+        predictions: for each kind of states (``held_out``, ``visited``) and each of ``action``
+            ``[M, N, A]``, ``value`` and ``critic`` ``[M, N]``, as far as the learner has them.
+        earlier: the same, by the last checkpoint before the end of training.
+        updates_between: updates from that checkpoint to the end.
+        scores: ``return``, ``success`` and ``length``, ``[M]``; success is NaN if undefined.
+        alive: False for a replica whose numbers were not finite.
+    """
+
+    predictions: Mapping[str, Arrays]
+    earlier: Mapping[str, Arrays]
+    updates_between: int
+    scores: Mapping[str, list[float]]
+    alive: NDArray[np.bool_]
+
+
+def measure_replicas(config: TrainConfig, measure: MeasureConfig, directory: Path) -> Measured:
+    """Load a finished run's replicas, let them act from the same start states, and ask them.
+
+    Args:
+        config: of the run.
+        measure: how many states and episodes.
+        directory: the run directory.
+
+    Raises:
+        UserError: if the run has no checkpoint from before its end, or no data were held out.
+    """
+    final, before = _last_two(directory)
+    parts = Parts(config, directory / "dataset.hdf5")
+    try:
+        learner = parts.learner
+        learner.load_state_dict(_networks(final))
+        visited, scores = _let_act(parts, measure)
+        states = {"visited": visited}
+        held_out = _held_out(config, parts, measure.states, directory)
+        if held_out is not None:
+            states = {"held_out": held_out, **states}
+        predictions = {kind: _ask(parts, learner, here) for kind, here in states.items()}
+        alive = getattr(learner, "alive", torch.ones(len(config.seeds), dtype=torch.bool))
+        alive = alive.cpu().numpy().copy()
+        learner.load_state_dict(_networks(before))
+        earlier = {kind: _ask(parts, learner, here) for kind, here in states.items()}
+    finally:
+        parts.close()
+    return Measured(predictions, earlier, _updates(final) - _updates(before), scores, alive)
+
+
+class _Recording:
+    """A policy that remembers what it saw and did."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._policy = policy
+        self.observations: list[Tensor] = []
+        self.actions: list[Tensor] = []
+
+    def act(self, obs: Tensor, streams: Streams | None) -> Tensor:
+        actions = self._policy.act(obs, streams)
+        self.observations.append(obs.cpu().clone())
+        self.actions.append(actions.cpu().clone())
+        return actions
+
+
+def _let_act(parts: Parts, measure: MeasureConfig) -> tuple[States, dict[str, list[float]]]:
+    """Equally many of the states that each replica visits, and the replicas' scores."""
+    replicas = len(parts.config.seeds)
+    evaluator = Evaluator(
+        Environments(parts.settings, replicas * measure.num_envs),
+        parts.spec,
+        Streams([START_STATES] * replicas, ("reproducibility",)),
+        parts.device,
+    )
+    policy = _Recording(parts.learner.policy())
+    try:
+        alone = np.zeros((replicas, measure.episodes), np.int64)
+        evaluation = evaluator.evaluate(policy, None, alone, "visited states")
+    finally:
+        evaluator.close()
+    observations = torch.cat(policy.observations, 1)
+    actions = torch.cat(policy.actions, 1)
+    draws = np.random.default_rng(seed_sequence(START_STATES, "visited states"))
+    share = max(1, measure.states // replicas)
+    rows = [draws.permutation(observations.shape[1])[:share] for _ in range(replicas)]
+    states = States(
+        *(
+            np.concatenate([of_all[i, chosen].numpy() for i, chosen in enumerate(rows)])
+            for of_all in (observations, torch.nan_to_num(actions))
+        )
+    )
+    return states, evaluation.means()
+
+
+def _held_out(config: TrainConfig, parts: Parts, count: int, directory: Path) -> States | None:
+    """States of the data that no replica was trained on; None without data."""
+    if config.dataset.kind == "none":
+        return None
+    wanted = config.dataset.transitions
+    config.dataset.transitions = None
+    try:
+        everything = build_dataset(
+            config.dataset, config.env, parts.spec, directory / "dataset.hdf5"
+        )
+    finally:
+        config.dataset.transitions = wanted
+    assert everything is not None
+    taken = len(everything) if wanted is None else wanted
+    data = everything.held_out(taken, config.dataset.seed, count)
+    return States(data.observations, data.actions)
+
+
+@torch.no_grad()
+def _ask(parts: Parts, learner: Learner, states: States) -> Arrays:
+    """What every replica says of the same states."""
+    replicas = len(parts.config.seeds)
+    observations, actions = (
+        torch.from_numpy(array).to(parts.device).expand(replicas, -1, -1)
+        for array in (states.observations, states.actions)
+    )
+    said = {"action": learner.policy().act(observations, None)}
+    predict = getattr(learner, "predict", None)
+    if predict is not None:
+        said |= predict(observations, actions)
+    return {name: value.cpu().numpy().copy() for name, value in said.items()}
+
+
+def _last_two(directory: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The final checkpoint, and the last one with fewer updates."""
+    paths = checkpoint_paths(directory / "checkpoints")
+    final = load_checkpoint(paths[-1])
+    for path in reversed(paths[:-1]):
+        state = load_checkpoint(path)
+        if _updates(state) < _updates(final):
+            return final, state
+    raise UserError(
+        f"{directory} has no checkpoint from before the end of its training, which tells how far "
+        "a single run moves; choose a smaller checkpoint.interval"
+    )
+
+
+def _updates(state: Mapping[str, Any]) -> int:
+    return int(state["clock"]["offline_updates"] + state["runner"]["updates"])
+
+
+def _networks(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The learner's state: while it is trained offline, that of the guide to be."""
+    offline = state["clock"]["stage"] in ("offline", "measure")
+    wanted: dict[str, Any] = state["guide_learner"] if offline else state["learner"]
+    return wanted

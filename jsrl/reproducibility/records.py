@@ -1,0 +1,76 @@
+"""What is kept of a cell, an activation at a level of nondeterminism: one JSON file."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jsrl.errors import UserError
+from jsrl.files import write_whole
+from jsrl.run_directory import differences
+
+RECORD = "reproducibility.json"
+KEYS = {
+    *("cell", "task", "activation", "layer_norm", "level", "replicas", "failed", "settings"),
+    *("differences", "scores", "versions", "wall_seconds"),
+}
+
+
+def read_cell(path: Path) -> dict[str, Any]:
+    """A record as it was written.
+
+    Raises:
+        UserError: if the file is not a record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}), expected the record of a cell; restore the file, "
+            "or delete it to have the cell measured again"
+        ) from error
+    missing = sorted(KEYS - set(record)) if isinstance(record, dict) else sorted(KEYS)
+    if missing:
+        raise UserError(
+            f"{path}: has no {', '.join(missing)}, expected the record of a cell; restore the "
+            "file, or delete it to have the cell measured again"
+        )
+    return dict(record)
+
+
+def finished_cell(folder: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether the folder holds this cell's record.
+
+    Raises:
+        UserError: if it holds that of another.
+    """
+    path = folder / RECORD
+    if not path.exists():
+        return False
+    changed = differences(read_cell(path)["settings"], settings)
+    if changed:
+        raise UserError(
+            f"{path} is of other settings: {'; '.join(changed)}; use the same, or another run_dir"
+        )
+    return True
+
+
+def write_cell(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write the record: the cell is finished."""
+    text = json.dumps(_plain(record), indent=1, ensure_ascii=False)
+    write_whole(folder / RECORD, f"{text}\n".encode())
+
+
+def _plain(value: Any) -> Any:
+    """Plain values: arrays as lists, numbers with seven digits, which is what they are good for."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float):
+        return float(f"{value:.7g}") if np.isfinite(value) else None
+    return value
