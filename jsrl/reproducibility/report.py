@@ -52,7 +52,7 @@ def write_reports(base: Path, output: Path | None) -> list[str]:
 
 
 def write_report(folder: Path, output: Path) -> str:
-    """Write ``README.md``, ``table.csv``, the figures and ``tensorboard/``.
+    """Write ``README.md``, ``table.csv`` and the figures, and ``tensorboard/`` beside the cells.
 
     Args:
         folder: with a folder for each cell.
@@ -78,7 +78,7 @@ def write_report(folder: Path, output: Path) -> str:
     draw_activations(output / "activations.png", cells)
     figures += [("activations.png", True)]
     figures += [("slices.png", draw_slices(output / "slices.png", cells))]
-    _write_tensorboard(output / "tensorboard", rows[primary])
+    _write_tensorboard(folder / "tensorboard", rows[primary])
     table = _table(rows[primary])
     captions = {
         "plane.png": "Difference between replicas against the score",
