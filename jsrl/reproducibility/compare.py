@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from jsrl.activations import PARAMETERS
 from jsrl.errors import UserError
 from jsrl.nondeterminism import LEVELS
 from jsrl.reproducibility.records import RECORD, read_cell
@@ -102,15 +103,21 @@ def measures_of(cells: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for cell in cells for name in _all(cell)))
 
 
-def beta_of(record: Mapping[str, Any]) -> float | None:
-    """β of a SmeLU in all networks, 0 for ReLU; None for anything else."""
+def family_of(record: Mapping[str, Any]) -> tuple[str, float | None]:
+    """The activation of all networks and its β; ReLU is SmeLU's with β = 0.
+
+    An activation without β, or networks with several, are a family of their own.
+    """
     given = list(record["activation"].values())
     first = given[0]
     if any(other != first for other in given):
-        return None
+        return str(record["label"]), None
     if first == BASELINE:
-        return 0.0
-    return float(first.get("beta", 1.0)) if _name(first) == "smelu" else None
+        return "smelu", 0.0
+    name = first if isinstance(first, str) else str(first["name"])
+    if "beta" not in PARAMETERS[name] or name == "gsmelu":
+        return str(record["label"]), None
+    return name, float(1.0 if isinstance(first, str) else first.get("beta", 1.0))
 
 
 def _row(cell: Mapping[str, Any], relu: Mapping[str, Any] | None, measure: str) -> Row:
@@ -188,16 +195,12 @@ def _baseline(
 ) -> Mapping[str, Any] | None:
     for other in cells:
         same = (other["level"], other["layer_norm"]) == (cell["level"], cell["layer_norm"])
-        if same and beta_of(other) == 0.0:
+        if same and family_of(other) == ("smelu", 0.0):
             return other
     return None
 
 
-def _place(cell: Mapping[str, Any]) -> tuple[int, float, str]:
-    """ReLU first, then SmeLU by β, then the rest by name."""
-    beta = beta_of(cell)
-    return (1, 0.0, cell["label"]) if beta is None else (0, beta, "")
-
-
-def _name(activation: Any) -> str:
-    return activation if isinstance(activation, str) else str(activation["name"])
+def _place(cell: Mapping[str, Any]) -> tuple[str, float]:
+    """ReLU first, then SmeLU by β, then the rest by name and β."""
+    name, beta = family_of(cell)
+    return ("" if name == "smelu" else name, beta or 0.0)

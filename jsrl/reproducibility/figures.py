@@ -15,18 +15,20 @@ from matplotlib.figure import Figure
 from jsrl.activations import make_activation
 from jsrl.figures import COLOURS, DOTS_PER_INCH
 from jsrl.files import write_whole
-from jsrl.reproducibility.compare import Row, beta_of
+from jsrl.reproducibility.compare import Row, family_of
 
 REACH = 3.0
 """Activations are drawn from -this to this."""
 
 PANEL = (4.6, 4.0)
+OTHERS = ("gelu", "silu", "softplus", "tanh")
 
 
 def draw_plane(path: Path, rows: Sequence[Row], title: str) -> bool:
     """Draw the difference between replicas against the score, a panel for each level.
 
-    A curve joins the SmeLUs along β; filled marks are normalised. Bars are 95 % intervals.
+    A curve joins an activation's β, of SmeLU from ReLU on; filled marks are normalised. Bars are
+    95 % intervals.
 
     Returns:
         False if there is no score to draw against, and no file.
@@ -39,8 +41,10 @@ def draw_plane(path: Path, rows: Sequence[Row], title: str) -> bool:
     panels = figure.subplots(1, len(levels), squeeze=False)[0]
     for axis, level in zip(panels, levels, strict=True):
         here = [row for row in rows if row.level == level]
-        for norm in (False, True):
-            _join(axis, [row for row in here if row.norm == norm])
+        families = dict.fromkeys((family_of(row.record)[0], row.norm) for row in here)
+        for name, norm in families:
+            own = [r for r in here if (family_of(r.record)[0], r.norm) == (name, norm)]
+            _join(axis, own)
         for row in here:
             _mark(axis, row, several_norms=len({r.norm for r in here}) > 1)
         axis.set_title(f"level: {level}", fontsize=9)
@@ -115,12 +119,11 @@ def draw_slices(path: Path, cells: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _join(axis: Axes, rows: Sequence[Row]) -> None:
-    """The curve over β, ReLU being β = 0."""
-    known = [(beta_of(row.record), row) for row in rows]
-    smooth = sorted(((b, r) for b, r in known if b is not None), key=lambda pair: pair[0])
-    if len(smooth) > 1:
-        x = [row.scores.value for _, row in smooth if row.scores is not None]
-        y = [row.difference.value for _, row in smooth]
+    """The curve over β of one activation."""
+    ordered = sorted(rows, key=lambda row: family_of(row.record)[1] or 0.0)
+    if len(ordered) > 1:
+        x = [row.scores.value for row in ordered if row.scores is not None]
+        y = [row.difference.value for row in ordered]
         axis.plot(x, y, color="0.6", linewidth=1, zorder=1)
 
 
@@ -136,7 +139,7 @@ def _mark(axis: Axes, row: Row, *, several_norms: bool) -> None:
     axis.plot(
         x.value,
         y.value,
-        "o" if beta_of(row.record) is not None else "s",
+        "o" if family_of(row.record)[0] == "smelu" else "s",
         color=colour,
         fillstyle="full" if row.norm or not several_norms else "none",
         markersize=7,
@@ -146,13 +149,11 @@ def _mark(axis: Axes, row: Row, *, several_norms: bool) -> None:
 
 
 def _colour(record: Mapping[str, Any]) -> Any:
-    """Grey to blue along β; a colour of its own for the rest."""
-    beta = beta_of(record)
-    if beta is not None:
-        return "black" if beta == 0 else colormaps["viridis"](0.15 + 0.75 * min(beta, 2) / 2)
-    others = ("gelu", "silu", "softplus", "tanh")
-    first = record["label"].split("(")[0]
-    return COLOURS[1 + others.index(first)] if first in others else "0.4"
+    """Black for ReLU, lighter along SmeLU's β; a colour of its own for the rest."""
+    name, beta = family_of(record)
+    if name == "smelu":
+        return "black" if not beta else colormaps["viridis"](0.15 + 0.75 * min(beta, 2) / 2)
+    return COLOURS[1 + OTHERS.index(name)] if name in OTHERS else "0.4"
 
 
 def _figure(panels: int) -> Figure:

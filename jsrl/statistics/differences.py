@@ -157,6 +157,9 @@ def _share(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _checked(values: np.ndarray, rank: int) -> np.ndarray:
+    shapes = [np.shape(row) for row in values]
+    if len(set(shapes)) > 1:
+        raise ValueError(f"expected predictions of one shape of all models, got {shapes}")
     array = np.asarray(values)
     names = ("models", "examples", "action dimensions")[:rank]
     if array.ndim != rank:

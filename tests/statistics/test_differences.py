@@ -118,6 +118,10 @@ def test_choices_and_returns() -> None:
             lambda: relative_prediction_difference(PREDICTIONS, "median"),  # type: ignore[arg-type]
             "variant='median' is unknown",
         ),
+        (
+            lambda: _checked([np.ones(3), np.ones(4)], 2),
+            r"of one shape of all models, got \[\(3,\)",
+        ),
         (lambda: action_differences(np.ones((2, 3, 1)), 1, 1), "expected high above low"),
         (lambda: rank_flips(np.ones((2, 1))), "at least two examples to rank"),
     ],
