@@ -59,6 +59,7 @@ LAYERS = [
     "grid.job",
     "reproducibility reproducibility.tasks",
     "reproducibility.supervised reproducibility.predictions reproducibility.records",
+    "reproducibility.measures",
     "reproducibility.cell reproducibility.compare",
     "reproducibility.figures",
     "reproducibility.report",
@@ -82,6 +83,7 @@ READ_THE_CONFIGURATION = {
     "dataset_jobs",
     "reproducibility.config",
     "reproducibility.cell",
+    "reproducibility.measures",
     "reproducibility.predictions",
 }
 

@@ -1,14 +1,14 @@
 """One cell of a sweep: an activation at a level of nondeterminism, trained and measured."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from jsrl.activations import activation_label, make_activation
 from jsrl.build import NETWORKS, network_activation
@@ -19,34 +19,17 @@ from jsrl.files import lock_folder
 from jsrl.loggers import Progress
 from jsrl.nondeterminism import LEVELS, Sources
 from jsrl.reproducibility.config import ReproducibilityConfig, SupervisedConfig
-from jsrl.reproducibility.predictions import Measured, measure_replicas
+from jsrl.reproducibility.measures import of_experiment, of_supervised
+from jsrl.reproducibility.predictions import measure_replicas
 from jsrl.reproducibility.records import finished_cell, write_cell
-from jsrl.reproducibility.supervised import SupervisedSettings, Trained, train_replicas
-from jsrl.reproducibility.tasks import SupervisedTask, make_task
-from jsrl.statistics import (
-    action_differences,
-    choice_flips,
-    interval_of,
-    mean_centred_means,
-    mean_over_pairs,
-    rank_flips,
-    relative_differences,
-    relative_prediction_difference,
-    resampled_runs,
-    return_differences,
-    value_differences,
-)
+from jsrl.reproducibility.supervised import SupervisedSettings, train_replicas
+from jsrl.reproducibility.tasks import make_task
+from jsrl.statistics import mean_over_pairs
 from jsrl.summary import versions
 from jsrl.train import train
 
 CHECKPOINTS = 6
 """As many are kept: an offline run writes five at its end, and the one before them is needed."""
-
-RANKED = 500
-"""Examples whose order is compared: the pairs among them grow with their square."""
-
-Difference = dict[str, Any]
-"""``pairs`` ``[M, M]``, and ``churn``: of each replica, between its end and a checkpoint before."""
 
 
 def run_cell(config: ReproducibilityConfig, resolved: Mapping[str, Any], base: Path) -> Path:
@@ -174,45 +157,11 @@ def _supervised(config: ReproducibilityConfig, folder: Path) -> dict[str, Any]:
     )
     sources = Sources(list(range(config.replicas)), config.nondeterminism)
     torch.set_num_threads(config.threads)
-    with _locked(folder):
+    with _alone_in(folder):
         progress = Progress(chosen.updates, folder.name, config.logger.progress)
         trained = train_replicas(task, settings, sources, config.replicas, progress.update)
         progress.close()
-    return _of_supervised(task, trained, chosen.churn_updates)
-
-
-def _of_supervised(task: SupervisedTask, trained: Trained, between: int) -> dict[str, Any]:
-    alive = _require_two(trained.alive)
-    predictions, earlier = trained.predictions[alive], trained.earlier[alive]
-    pairs = zip(predictions, earlier, strict=True)
-    found: dict[str, Difference] = {
-        "held_out/prediction": {
-            "pairs": relative_differences(predictions),
-            "churn": [relative_prediction_difference(np.stack(both)) for both in pairs],
-        }
-    }
-    if task.classifies:
-        assert trained.choices is not None
-        found["held_out/choice"] = {"pairs": choice_flips(trained.choices[alive]), "churn": None}
-    else:
-        found["held_out/rank"] = {"pairs": rank_flips(predictions[:, :RANKED]), "churn": None}
-    low, high = interval_of(mean_centred_means(predictions, resampled_runs(len(predictions), 1000)))
-    scores: dict[str, Any] = {"loss": {"values": trained.losses[alive], "better": "lower"}}
-    if task.classifies:
-        assert trained.choices is not None
-        right = (trained.choices[alive] == task.held_out_targets).mean(1)
-        scores["accuracy"] = {"values": right, "better": "higher"}
-    return {
-        "failed": np.flatnonzero(~trained.alive),
-        "differences": found,
-        "updates_between": between,
-        "mean_centred": {
-            "value": relative_prediction_difference(predictions, "mean_centred"),
-            "interval": [low, high],
-        },
-        "scores": scores,
-        "slice": {"distance": trained.slice_distances, "loss": trained.slice_losses},
-    }
+    return of_supervised(task, trained, chosen.churn_updates)
 
 
 def _experiment(
@@ -231,77 +180,22 @@ def _experiment(
     }
     summary = train(own, plain, folder)
     measured = measure_replicas(own, config.measure, folder)
-    return _of_experiment(own, measured) | {"dataset": summary["dataset"]}
+    return of_experiment(own, measured) | {"dataset": summary["dataset"]}
 
 
-def _of_experiment(config: TrainConfig, measured: Measured) -> dict[str, Any]:
-    alive = _require_two(measured.alive)
-    found: dict[str, Difference] = {}
-    for kind, said in measured.predictions.items():
-        for name, array in said.items():
-            rows, before = array[alive], measured.earlier[kind][name][alive]
-            compare = _compare_actions if name == "action" else value_differences
-            found[f"{kind}/{name}"] = {
-                "pairs": compare(rows),
-                "churn": [
-                    mean_over_pairs(compare(np.stack(both)))
-                    for both in zip(rows, before, strict=True)
-                ],
-            }
-            if name == "critic":
-                ranks = rank_flips(rows[:, :RANKED])
-                found[f"{kind}/critic_rank"] = {"pairs": ranks, "churn": None}
-    scores: dict[str, Any] = {}
-    for name in ("success", "return"):
-        values = np.array(measured.scores[name])[alive]
-        if not np.isfinite(values).all():
-            continue
-        scores[name] = {"values": values, "better": "higher"}
-        known = config.env.score_range if config.env.score_metric == name else None
-        span = (0.0, 1.0) if name == "success" else known
-        if span is not None:
-            found[name] = {"pairs": return_differences(values, span), "churn": None}
-    return {
-        "failed": np.flatnonzero(~measured.alive),
-        "differences": found,
-        "updates_between": measured.updates_between,
-        "scores": scores,
-        "slice": None,
-    }
-
-
-def _compare_actions(actions: NDArray[np.float32]) -> NDArray[np.float64]:
-    return action_differences(actions, -1.0, 1.0)
-
-
-def _require_two(alive: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    if alive.sum() < 2:
-        raise UserError(
-            f"{int((~alive).sum())} of {len(alive)} replicas ended in numbers that are not finite; "
-            "at least two are needed: see learner.learning_rate, or another activation"
-        )
-    return alive
-
-
-class _locked:
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
     """Hold a folder while a cell without a run of its own is made in it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        try:
-            lock = lock_folder(self._folder)
-        except OSError as error:
-            raise UserError(
-                f"{self._folder} cannot be written: {error.strerror}; choose another run_dir"
-            ) from error
-        if lock is None:
-            raise UserError(f"{self._folder} is in use by another sweep; wait for it")
-        self._lock = lock
-
-    def __exit__(self, *_: object) -> None:
-        self._lock.close()
+    try:
+        lock = lock_folder(folder)
+    except OSError as error:
+        raise UserError(
+            f"{folder} cannot be written: {error.strerror}; choose another run_dir"
+        ) from error
+    if lock is None:
+        raise UserError(f"{folder} is in use by another sweep; wait for it")
+    with lock:
+        yield
 
 
 def _said(record: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """What the replicas of a finished run say of the same states, and how they do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,16 +135,10 @@ def _held_out(config: TrainConfig, parts: Parts, count: int, directory: Path) ->
     """States of the data that no replica was trained on; None without data."""
     if config.dataset.kind == "none":
         return None
-    wanted = config.dataset.transitions
-    config.dataset.transitions = None
-    try:
-        everything = build_dataset(
-            config.dataset, config.env, parts.spec, directory / "dataset.hdf5"
-        )
-    finally:
-        config.dataset.transitions = wanted
+    whole = replace(config.dataset, transitions=None)
+    everything = build_dataset(whole, config.env, parts.spec, directory / "dataset.hdf5")
     assert everything is not None
-    taken = len(everything) if wanted is None else wanted
+    taken = config.dataset.transitions or len(everything)
     data = everything.held_out(taken, config.dataset.seed, count)
     return States(data.observations, data.actions)
 
