@@ -59,18 +59,21 @@ class GSmeLU(nn.Module):
         self.offset = _finite("offset", offset)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Exporters and compilers follow PyTorch's own operations only, and fuse them. TorchScript
-        # needs the branches apart: it leaves out what is not for it.
         if torch.jit.is_scripting():  # type: ignore[attr-defined]
             return self.composed(x)
-        else:
-            tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-            if tracing or torch.compiler.is_compiling():
-                return self.composed(x)
-            parameters = (self.negative_slope, self.positive_slope, self.alpha, self.beta)
-            joined = _Joined.apply(x, *parameters, self.offset)  # type: ignore[no-untyped-call]
-            value: Tensor = joined[0]
-            return value
+        return self._joined(x)
+
+    @torch.jit.unused
+    def _joined(self, x: Tensor) -> Tensor:
+        """What TorchScript does not see, and need not understand."""
+        tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        # Exporters and compilers follow PyTorch's own operations only, and fuse them.
+        if tracing or torch.compiler.is_compiling():
+            return self.composed(x)
+        parameters = (self.negative_slope, self.positive_slope, self.alpha, self.beta)
+        joined = _Joined.apply(x, *parameters, self.offset)  # type: ignore[no-untyped-call]
+        value: Tensor = joined[0]
+        return value
 
     def composed(self, x: Tensor) -> Tensor:
         """The same of differentiable operations, each of which keeps something for backward."""

@@ -26,6 +26,9 @@ from jsrl.learners.common import has_cpp_compiler
 from jsrl.networks import INITIALISATIONS, SeedMLP
 from jsrl.seeding import Streams
 
+# The exporters of PyTorch warn of one another.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
 GENERAL = {"negative_slope": 0.1, "positive_slope": 1.3, "alpha": 0.7, "beta": 0.4, "offset": 0.2}
 DECREASING = {
     "negative_slope": -0.5,
@@ -153,7 +156,7 @@ def test_onnx_gives_the_same_to_1e_6(module: nn.Module, tmp_path) -> None:
     path = str(tmp_path / "smelu.onnx")
     batch = ({0: torch.export.Dim("batch")},)
     torch.onnx.export(
-        *(module, (x,), path),
+        *(module.eval(), (x,), path),
         dynamo=True,
         input_names=["x"],
         dynamic_shapes=batch,

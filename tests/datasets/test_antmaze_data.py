@@ -252,7 +252,7 @@ COMMAND = (
     "dataset",
     "antmaze",
     "path=walks.hdf5",
-    "transitions=15000",
+    "transitions=10000",
     "env.max_episode_steps=20",
     "guide.path=ant.npz",
 )
