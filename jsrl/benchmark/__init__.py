@@ -62,7 +62,7 @@ def benchmark(
             *measure_activations(sizes, seconds, compiled=compiled),
             *measure_latency(sizes, seconds),
             *measure_environment_steps(sizes, seconds),
-            *measure_collection(seconds, behaviour),
+            *measure_collection(behaviour),
             *measure_memory(sizes.hidden, sizes.batch, memory_steps),
         ]
         if torch.cuda.is_available():

@@ -26,13 +26,12 @@ Rates = tuple[float, float]
 """Transitions a second: collected, and of the bare simulator on the same actions."""
 
 
-def measure_collection(seconds: float, behaviour: Path | None) -> list[Measurement]:
+def measure_collection(behaviour: Path | None) -> list[Measurement]:
     """Transitions a second, and those of the bare simulator on the same actions.
 
     The simulator repeats the walks that were collected, without policy, noise or storage.
 
     Args:
-        seconds: how long each process measures.
         behaviour: npz file of D4RL's goal-reaching ant, whose walks are as long as those of a data
             set; None for random weights of the same size, which know no way, and short walks.
 
@@ -43,7 +42,7 @@ def measure_collection(seconds: float, behaviour: Path | None) -> list[Measureme
     steps = SHORT_WALK if behaviour is None else None
     cores, spawn = available_cores(), multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(cores, spawn) as pool:
-        rates = list(pool.map(partial(_rates, arrays, steps, seconds), range(cores)))
+        rates = list(pool.map(partial(_rates, arrays, steps), range(cores)))
     collected, raw = (sum(each) for each in zip(*rates, strict=True))
     share = Measurement(
         *(CATEGORY, "share of the simulator's", 100 * collected / raw, "%"), at_least=LEAST_SHARE
@@ -64,7 +63,7 @@ def describe_collection(behaviour: Path | None) -> str:
     )
 
 
-def _rates(arrays: dict[str, np.ndarray], steps: int | None, seconds: float, block: int) -> Rates:
+def _rates(arrays: dict[str, np.ndarray], steps: int | None, block: int) -> Rates:
     """What one process reaches while the others measure too."""
     torch.set_num_threads(1)
     env = AntMazeEnv("umaze")
@@ -73,7 +72,8 @@ def _rates(arrays: dict[str, np.ndarray], steps: int | None, seconds: float, blo
     walks = walker(block)
     functions = {"collected": lambda: walker(block), "raw": lambda: _replay(env, walks)}
     try:
-        times = interleaved(functions, seconds, calls=1)
+        # One call is a whole block, many seconds: the fewest rounds there are.
+        times = interleaved(functions, 0.0, calls=1)
     finally:
         env.close()  # type: ignore[no-untyped-call]
     transitions = len(walks["ends"])
