@@ -1,12 +1,23 @@
 """Draws the report when all cells of a sweep are done, in whichever processes they were."""
 
+import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
 
 from jsrl.errors import UserError
+
+ONLY_THIS_TIME = ("run_dir", "output", "logger.progress", "hydra/launcher")
+"""Keys that do not change what is measured."""
+
+
+def command_of(overrides: Sequence[str]) -> str:
+    """What to type to repeat a sweep anywhere."""
+    kept = [o for o in overrides if not o.startswith((*ONLY_THIS_TIME, "hydra.launcher"))]
+    return shlex.join(["jsrl", "reproducibility", *kept])
 
 
 class ReportCallback(Callback):
@@ -17,7 +28,7 @@ class ReportCallback(Callback):
 
         output = None if config.output is None else Path(config.output)
         try:
-            for line in write_reports(Path(config.run_dir), output):
+            for line in write_reports(Path(config.run_dir), output, command_of(sys.argv[1:])):
                 print(line)
         except UserError as error:
             # Hydra would make a warning of it.

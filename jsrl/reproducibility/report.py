@@ -30,12 +30,13 @@ FINDINGS = "findings.md"
 Rows = list[list[str]]
 
 
-def write_reports(base: Path, output: Path | None) -> list[str]:
+def write_reports(base: Path, output: Path | None, command: str) -> list[str]:
     """Write the report of every sweep below a folder.
 
     Args:
         base: the folder of ``run_dir``, with a folder for each task.
         output: where to, each task in a folder of its own; None is beside the cells.
+        command: what was typed, as the reports state it.
 
     Returns:
         Lines for the terminal: the tables, and where the reports are.
@@ -47,16 +48,17 @@ def write_reports(base: Path, output: Path | None) -> list[str]:
     lines = []
     for folder in folders:
         target = folder if output is None else output / folder.name
-        lines += [write_report(folder, target), f"\nthe report: {target / 'README.md'}"]
+        lines += [write_report(folder, target, command), f"\nthe report: {target / 'README.md'}"]
     return lines
 
 
-def write_report(folder: Path, output: Path) -> str:
+def write_report(folder: Path, output: Path, command: str) -> str:
     """Write ``README.md``, ``table.csv`` and the figures, and ``tensorboard/`` beside the cells.
 
     Args:
         folder: with a folder for each cell.
         output: where to; if it is another folder, the records are copied to ``raw``.
+        command: what was typed.
 
     Returns:
         The table of the primary difference.
@@ -96,6 +98,7 @@ def write_report(folder: Path, output: Path) -> str:
         _reading(cells),
         *_failed(cells),
         *_making(cells),
+        f"## Repeat\n\n```\n{command}\n```",
     ]
     write_whole(output / "README.md", ("\n\n".join(sections) + "\n").encode())
     return f"{cells[0]['task']}: {primary}\n{table}"

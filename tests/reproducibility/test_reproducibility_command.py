@@ -51,6 +51,7 @@ def test_a_sweep_is_measured_reported_and_repeated_without_work(here: Path, jsrl
     pairs = np.array(found["differences"]["held_out/prediction"]["pairs"])
     assert pairs.shape == (3, 3) and pairs[0, 1] > 0 and found["failed"] == []
     text = (folder / "README.md").read_text()
+    assert "jsrl reproducibility supervised.task=smooth_teacher " in text
     assert "smelu(beta=0.5)" in text and "plane.png" in text and "3 replicas" in text
     rows = list(csv.DictReader((folder / "table.csv").open()))
     assert len(rows) == 4 * 2
