@@ -27,8 +27,11 @@ class ReportCallback(Callback):
         from jsrl.reproducibility.report import write_reports
 
         output = None if config.output is None else Path(config.output)
+        # None where the task is itself what was swept: then all that are there.
+        task = config.supervised.task or config.experiment
+        command = command_of(sys.argv[1:])
         try:
-            for line in write_reports(Path(config.run_dir), output, command_of(sys.argv[1:])):
+            for line in write_reports(Path(config.run_dir), output, command, task):
                 print(line)
         except UserError as error:
             # Hydra would make a warning of it.

@@ -30,13 +30,16 @@ FINDINGS = "findings.md"
 Rows = list[list[str]]
 
 
-def write_reports(base: Path, output: Path | None, command: str) -> list[str]:
-    """Write the report of every sweep below a folder.
+def write_reports(
+    base: Path, output: Path | None, command: str, task: str | None = None
+) -> list[str]:
+    """Write the report of a task's sweep, or of every one below a folder.
 
     Args:
         base: the folder of ``run_dir``, with a folder for each task.
         output: where to, each task in a folder of its own; None is beside the cells.
         command: what was typed, as the reports state it.
+        task: whose report; None for all.
 
     Returns:
         Lines for the terminal: the tables, and where the reports are.
@@ -44,7 +47,8 @@ def write_reports(base: Path, output: Path | None, command: str) -> list[str]:
     Raises:
         UserError: if records do not fit together, or the output cannot be written.
     """
-    folders = sorted({path.parents[1] for path in base.glob(f"*/*/{RECORD}")})
+    found = sorted({path.parents[1] for path in base.glob(f"*/*/{RECORD}")})
+    folders = [folder for folder in found if task is None or folder.name == task]
     lines = []
     for folder in folders:
         target = folder if output is None else output / folder.name
