@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from jsrl.errors import UserError
 
@@ -44,6 +45,51 @@ def write_whole(path: Path, content: bytes) -> None:
             f"{path} cannot be written: {error.strerror or error}; what was there is kept: make "
             "room or choose another folder, then run the same command again"
         ) from error
+
+
+def read_json_record(
+    path: Path, keys: Collection[str], what: str, otherwise: str
+) -> dict[str, Any]:
+    """A JSON object that was written with these keys.
+
+    Args:
+        path: the file.
+        keys: all have to be there.
+        what: what was expected, for the message,
+        otherwise: and what deleting it brings about.
+
+    Raises:
+        UserError: if it cannot be read or a key is missing.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({error}), expected {what}; restore the file, or delete it to "
+            f"have {otherwise}"
+        ) from error
+    missing = sorted(set(keys) - set(record)) if isinstance(record, dict) else sorted(keys)
+    if missing:
+        raise UserError(
+            f"{path}: has no {', '.join(missing)}, expected {what}; restore the file, or delete it "
+            f"to have {otherwise}"
+        )
+    return dict(record)
+
+
+def read_findings(folder: Path) -> list[str]:
+    """What a person wrote of the results, in ``findings.md`` of a report's folder, if it is there.
+
+    Raises:
+        UserError: if it cannot be read as text.
+    """
+    path = folder / "findings.md"
+    if not path.exists():
+        return []
+    try:
+        return [path.read_text(encoding="utf-8").strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read as text: {error}; mend or remove it") from error
 
 
 def lock_folder(folder: Path) -> IO[str] | None:

@@ -11,7 +11,7 @@ import yaml
 
 from jsrl.errors import UserError
 from jsrl.figures import curve
-from jsrl.files import write_whole
+from jsrl.files import read_json_record, write_whole
 from jsrl.grid.plan import MEASURES, POLICIES, Setup, Task
 from jsrl.grid.settings import changes, settings_of
 from jsrl.loggers.records import Record, read_records
@@ -99,20 +99,7 @@ def read_record(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is not a record.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}), expected the record of a run; restore the file, "
-            "or delete it to have the run repeated"
-        ) from error
-    missing = sorted(KEYS - set(record)) if isinstance(record, dict) else sorted(KEYS)
-    if missing:
-        raise UserError(
-            f"{path}: has no {', '.join(missing)}, expected the record of a run; restore the "
-            "file, or delete it to have the run repeated"
-        )
-    return dict(record)
+    return read_json_record(path, KEYS, "the record of a run", "the run repeated")
 
 
 def score(record: Mapping[str, Any], policy: str, measure: str) -> float | None:

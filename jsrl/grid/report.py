@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsrl.errors import UserError
-from jsrl.files import write_whole
+from jsrl.files import read_findings, write_whole
 from jsrl.grid.compare import Comparison, compare
 from jsrl.grid.config import GridConfig
 from jsrl.grid.figures import draw_cell, draw_improvement
@@ -14,9 +13,6 @@ from jsrl.grid.protocol import protocol_sections
 from jsrl.grid.results import Result, cell_results, load_results, other_guides
 from jsrl.grid.rows import csv_text, curve_rows, seed_rows, summary_rows
 from jsrl.report import markdown_table
-
-FINDINGS = "findings.md"
-"""Text of the user's own in the report's folder: it stands in the report, after the title."""
 
 RANGES = {"success": ", in [0, 1]", "length": ", in environment steps"}
 
@@ -43,7 +39,7 @@ def write_report(grid: GridConfig, output: Path, command: str) -> str:
     cells = list(dict.fromkeys(result.cell for result in begun))
     sections = [
         f"# {grid.title}",
-        *_findings(output),
+        *read_findings(output),
         *_missing(results),
         *_comparisons(comparisons, grid.measure, output),
         *(text for cell in cells for text in _cell(grid, cell, results, output)),
@@ -66,17 +62,6 @@ def _write_numbers(output: Path, results: Sequence[Result], measure: str) -> Non
         ("curves.csv", curve_rows(results)),
     ):
         write_whole(output / name, csv_text(rows).encode())
-
-
-def _findings(output: Path) -> list[str]:
-    """What a person wrote of the results, if there is such a file."""
-    path = output / FINDINGS
-    if not path.exists():
-        return []
-    try:
-        return [path.read_text(encoding="utf-8").strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as text: {error}; mend or remove it") from error
 
 
 def _missing(results: Sequence[Result]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jsrl.errors import UserError
-from jsrl.files import write_whole
+from jsrl.files import read_json_record, write_whole
 from jsrl.run_directory import differences
 
 RECORD = "reproducibility.json"
@@ -24,20 +24,7 @@ def read_cell(path: Path) -> dict[str, Any]:
     Raises:
         UserError: if the file is not a record.
     """
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}), expected the record of a cell; restore the file, "
-            "or delete it to have the cell measured again"
-        ) from error
-    missing = sorted(KEYS - set(record)) if isinstance(record, dict) else sorted(KEYS)
-    if missing:
-        raise UserError(
-            f"{path}: has no {', '.join(missing)}, expected the record of a cell; restore the "
-            "file, or delete it to have the cell measured again"
-        )
-    return dict(record)
+    return read_json_record(path, KEYS, "the record of a cell", "the cell measured again")
 
 
 def finished_cell(folder: Path, settings: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from jsrl.errors import UserError
-from jsrl.files import write_whole
+from jsrl.files import read_findings, write_whole
 from jsrl.report import UNDEFINED, markdown_table
 from jsrl.reproducibility.compare import (
     BASELINE,
@@ -23,9 +23,6 @@ from jsrl.reproducibility.compare import (
 )
 from jsrl.reproducibility.figures import draw_activations, draw_plane, draw_slices
 from jsrl.reproducibility.records import RECORD
-
-FINDINGS = "findings.md"
-"""Text of the user's own in the report's folder: it stands in the report, after the title."""
 
 Rows = list[list[str]]
 
@@ -93,7 +90,7 @@ def write_report(folder: Path, output: Path, command: str) -> str:
     }
     sections = [
         f"# {title}",
-        *_findings(output),
+        *read_findings(output),
         f"## {primary}",
         table,
         *(f"![{captions[name]}]({name})" for name, drawn in figures if drawn),
@@ -106,16 +103,6 @@ def write_report(folder: Path, output: Path, command: str) -> str:
     ]
     write_whole(output / "README.md", ("\n\n".join(sections) + "\n").encode())
     return f"{cells[0]['task']}: {primary}\n{table}"
-
-
-def _findings(output: Path) -> list[str]:
-    path = output / FINDINGS
-    if not path.exists():
-        return []
-    try:
-        return [path.read_text(encoding="utf-8").strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read as text: {error}; mend or remove it") from error
 
 
 def _table(rows: Sequence[Row]) -> str:

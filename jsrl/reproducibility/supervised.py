@@ -53,7 +53,6 @@ class Trained:
         earlier: the same, ``churn_updates`` before the end.
         choices: the most probable class of each; None in a regression.
         losses: mean over the held-out examples.
-        curve: mean loss of each replica over the last hundredth of the updates, again and again.
         slice_distances: how far along a random direction the weights are moved,
         slice_losses: and the first replica's loss there.
         alive: False for a replica whose loss was not finite.
