@@ -14,10 +14,11 @@ os.environ.setdefault("MKL_CBWR", "AUTO")
 from jsrl.envs.registration import register
 
 if TYPE_CHECKING:
+    from jsrl.monitor import Monitor
     from jsrl.runs import load_policy
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load_policy"]
+__all__ = ["Monitor", "__version__", "load_policy"]
 
 register()
 
@@ -28,4 +29,8 @@ def __getattr__(name: str) -> Any:
         from jsrl.runs import load_policy
 
         return load_policy
+    if name == "Monitor":
+        from jsrl.monitor import Monitor
+
+        return Monitor
     raise AttributeError(f"module 'jsrl' has no attribute {name!r}")

@@ -16,6 +16,7 @@ from jsrl.config import (
     EnvConfig,
     GuideConfig,
     LearnerConfig,
+    MonitorConfig,
 )
 from jsrl.curricula import (
     ConstantCurriculum,
@@ -39,6 +40,10 @@ from jsrl.guides import (
 from jsrl.learners.bc import BC, BCSettings
 from jsrl.learners.iql import IQL, IQLSettings
 from jsrl.loading import check_arguments, load_attribute
+from jsrl.monitor.detector import DetectorSettings
+from jsrl.monitor.rates import RateSettings
+from jsrl.monitor.training import TESTED, TrainingMonitorSettings
+from jsrl.monitor.watch import WatchSettings
 from jsrl.seeding import Streams
 from jsrl.types import Consumes, Curriculum, EnvSpec, Guide, Learner
 
@@ -265,6 +270,36 @@ def build_curriculum(
         curriculum: Curriculum = attribute(**given)
         return curriculum
     return ConstantCurriculum(config.guide_steps if config.kind == "constant" else 0)
+
+
+def watch_settings(config: MonitorConfig, *, accounts: int, rolling: bool) -> WatchSettings:
+    """How a watch tests, as plain values; ``accounts`` phases share the level."""
+    return WatchSettings(
+        level=config.level,
+        horizon=config.horizon,
+        accounts=accounts,
+        window=config.window,
+        every=config.every,
+        reference=config.reference,
+        rolling=rolling,
+        detector=DetectorSettings(
+            config.permutations, config.rows_per_episode, tuple(config.time_bins)
+        ),
+    )
+
+
+def training_monitor_settings(config: MonitorConfig) -> TrainingMonitorSettings:
+    """What a run's monitor records, and how it tests, as plain values."""
+    return TrainingMonitorSettings(
+        layers=config.layers,
+        interval=config.interval,
+        share=config.share,
+        chunk_rows=config.chunk_rows,
+        chunks=config.chunks,
+        trusted=config.trusted,
+        watch=watch_settings(config, accounts=len(TESTED), rolling=True),
+        rates=RateSettings(config.rate_tests, config.rate_samples),
+    )
 
 
 def _custom_learner(

@@ -5,6 +5,7 @@ number of guide steps h is drawn when its episode begins and kept to its end.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,15 @@ from torch import Tensor
 
 from jsrl.envs.make import Environments, Step
 from jsrl.seeding import Streams
-from jsrl.types import Curriculum, EnvSpec, Guide, Policy, TransitionLayout
+from jsrl.types import (
+    Curriculum,
+    EnvSpec,
+    Guide,
+    Moment,
+    Policy,
+    StepObserver,
+    TransitionLayout,
+)
 
 
 @dataclass(frozen=True)
@@ -69,6 +78,7 @@ class Collector:
         self._return = np.zeros(count, np.float64)
         self._success = np.full(count, np.nan)
         self._everywhere = np.arange(count)
+        self.observer: StepObserver | None = None
         self.non_finite: Bool[NDArray[np.bool_], " S"] = np.zeros(seeds, bool)
 
     @property
@@ -93,7 +103,11 @@ class Collector:
         if self._some_ended:
             self._begin_episodes(guide, curricula)
         by_guide = self._clock < self._guide_steps
-        actions = self._act(exploration, guide, by_guide)
+        look = None if self.observer is None else self.observer.look()
+        with look or nullcontext():
+            actions = self._act(exploration, guide, by_guide)
+        if look is not None and self.observer is not None:
+            self.observer.acted(self._moment(actions, by_guide))
         step = self._environments.step(actions)
         self._pack(actions, step, by_guide)
         episodes = self._count(actions, step)
@@ -164,6 +178,19 @@ class Collector:
         if not np.isfinite(actions).all():
             actions = self._still(actions)
         return actions
+
+    def _moment(self, actions: NDArray[np.float32], by_guide: NDArray[np.bool_]) -> Moment:
+        """The step that is being taken; episodes of a seed's environments are numbered apart."""
+        envs = self._everywhere % self._shape[1]
+        return Moment(
+            observations=self._observations,
+            actions=actions,
+            episodes=self._episode * self._shape[1] + envs,
+            times=self._clock.copy(),
+            by_guide=by_guide,
+            stages=self._stage.copy(),
+            counts=self._started.copy(),
+        )
 
     def _still(self, actions: NDArray[np.float32]) -> NDArray[np.float32]:
         """A seed whose policy is no longer finite stands still and is reported, never dropped."""

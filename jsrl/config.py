@@ -232,6 +232,38 @@ class CheckpointConfig:
 
 
 @dataclass
+class MonitorConfig:
+    """What is recorded of the exploration-policy's activations, and how it is tested.
+
+    ``layers`` is a regular expression of layer names, ``interval`` in steps, ``share`` of the
+    episodes; ``level`` is for any false alarm in ``horizon`` episodes. See ``jsrl.monitor``.
+    """
+
+    enabled: bool = False
+    layers: str = r"inputs|.*activation_\d+|outputs"
+    interval: int = 10
+    share: float = 1.0
+    # Of the recording: rows of a file and in memory, and how many files are kept.
+    chunk_rows: int = 4096
+    chunks: int = 64
+    level: float = 0.05
+    horizon: int = 200
+    # Episodes: tested together; between two tests; in the reference.
+    window: int = 3
+    every: int = 3
+    reference: int = 30
+    # Episodes of the final policy that are kept as the reference of ``jsrl monitor``.
+    trusted: int = 60
+    permutations: int = 50_000
+    rows_per_episode: int = 32
+    # Steps at which a new bin of time in the episode begins.
+    time_bins: list[int] = field(default_factory=list)
+    # Of the detection rates: tests, and samples of each side in each.
+    rate_tests: int = 100
+    rate_samples: int = 100
+
+
+@dataclass
 class TrainConfig:
     """``jsrl train``."""
 
@@ -250,6 +282,7 @@ class TrainConfig:
     curriculum: CurriculumConfig = MISSING
     activation: ActivationConfig = MISSING
     logger: LoggerConfig = MISSING
+    monitor: MonitorConfig = MISSING
     offline: OfflineConfig = field(default_factory=OfflineConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
@@ -314,6 +347,7 @@ def register() -> None:
         "curriculum": {"schema": CurriculumConfig},
         "activation": {"schema": ActivationConfig},
         "logger": {"schema": LoggerConfig},
+        "monitor": {"schema": MonitorConfig},
         "grid": {"schema": GridConfig},
     }
     for group, schemas in nodes.items():

@@ -5,6 +5,7 @@ ones, and nothing of the training's clocks or draws moves.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from jsrl.envs.make import Environments
 from jsrl.seeding import Key, Streams
-from jsrl.types import Curriculum, EnvSpec, Guide, Policy
+from jsrl.types import Curriculum, EnvSpec, Guide, Moment, Policy, StepObserver
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Evaluator:
         self._streams = streams
         self._device = device
         self._num_envs = environments.count // len(streams)
+        self.observer: StepObserver | None = None
 
     @property
     def time_limit(self) -> int:
@@ -76,6 +78,8 @@ class Evaluator:
             guide_steps: h of each episode.
             key: which evaluation this is: the same key gives the same start states.
         """
+        if self.observer is not None:
+            self.observer.restart()
         return _Run(self, exploration, guide, guide_steps, key).finish()
 
 
@@ -137,6 +141,7 @@ class _Run:
         key: Key,
     ) -> None:
         self._environments = evaluator._environments
+        self._observer = evaluator.observer
         self._device = evaluator._device
         self._action_size = evaluator._spec.action_size
         self._exploration = exploration
@@ -161,7 +166,7 @@ class _Run:
         ended = np.ones(self._environments.count, bool)
         self._take_episodes(ended)
         while (self._episode >= 0).any():
-            step = self._environments.step(self._act())
+            step = self._environments.step(self._act_and_tell())
             self._observations = step.observations
             self._clock += 1
             self._return += step.rewards
@@ -198,6 +203,24 @@ class _Run:
             self._result.returns[where] = self._return[index]
             self._result.successes[where] = self._success[index]
             self._result.lengths[where] = self._clock[index]
+
+    def _act_and_tell(self) -> Float[NDArray[np.float32], "N A"]:
+        look = None if self._observer is None else self._observer.look()
+        with look or nullcontext():
+            actions = self._act()
+        if look is not None and self._observer is not None:
+            self._observer.acted(
+                Moment(
+                    observations=self._observations,
+                    actions=actions,
+                    episodes=self._episode.copy(),
+                    times=self._clock.copy(),
+                    by_guide=self._by_guide(),
+                    stages=np.full(len(self._clock), -1),
+                    counts=self._episode >= 0,
+                )
+            )
+        return actions
 
     def _act(self) -> Float[NDArray[np.float32], "N A"]:
         observations = torch.from_numpy(self._observations).view(*self._shape, -1)

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from jsrl.build import (
@@ -13,6 +14,7 @@ from jsrl.build import (
     build_learner,
     env_settings,
     guide_view,
+    training_monitor_settings,
 )
 from jsrl.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.checks import offline_fraction
@@ -23,10 +25,12 @@ from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
 from jsrl.guides import NetworkGuide
+from jsrl.monitor.training import TrainingMonitor
 from jsrl.networks import GaussianPolicy
 from jsrl.nondeterminism import Sources
 from jsrl.online import OnlineRunner
 from jsrl.replay import OfflineBuffer, OnlineBuffer, Replay, pack
+from jsrl.seeding import Streams
 from jsrl.types import Guide, Learner, Policy, TransitionLayout, resolve_device
 
 
@@ -78,6 +82,38 @@ class Parts:
     def guide_in_evaluation(self) -> Guide | None:
         """The guide, or of one with memory a copy: what the other remembers is the collector's."""
         return self._guide_twin or self.guide
+
+    def make_monitor(self, folder: Path) -> TrainingMonitor | None:
+        """The monitor of the exploration-policy, looking on from now on; None with monitor=off.
+
+        Raises:
+            UserError: if the policy has no such layers, or the folder cannot be written.
+        """
+        if not self.config.monitor.enabled:
+            return None
+        monitor = TrainingMonitor(
+            training_monitor_settings(self.config.monitor),
+            self.learner.policy(),
+            self.config.seeds,
+            (self.config.env.num_envs, self.config.evaluation.num_envs),
+            Streams(self.config.seeds, ("monitor",)),
+            folder,
+            (self.spec.observation_size, self.spec.action_size),
+            getattr(self.learner, "twin_values", None),
+        )
+        self.runner.collector.observer = monitor.online
+        self.evaluator.observer = monitor.evaluation
+        return monitor
+
+    def record_data(self, monitor: TrainingMonitor) -> None:
+        """Show the monitor the first episodes of the dataset, if there is one."""
+        if self.dataset is None:
+            return
+        starts = self.dataset.episode_starts
+        shown = min(self.config.monitor.reference, len(starts))
+        end = int(starts[shown]) if shown < len(starts) else len(self.dataset)
+        episodes = np.searchsorted(starts, np.arange(end), side="right") - 1
+        monitor.record_data(self.dataset.data.take(np.arange(end)), starts[episodes])
 
     def offline_replay(self) -> Replay:
         """Minibatches for pre-training: all of them offline."""

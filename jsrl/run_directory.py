@@ -38,6 +38,7 @@ class RunDirectory:
         self.figure = path / "learning_curve.png"
         self.dataset = path / "dataset.hdf5"
         self.config = path / "config.yaml"
+        self.monitor = path / "monitor"
         self.checkpoints = Checkpoints(path / "checkpoints", keep)
         self._had_dataset = self.dataset.exists()
         self._new_folders = [p for p in (path, *path.parents) if not p.exists()]

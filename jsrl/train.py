@@ -108,9 +108,12 @@ class Run:
             resume_from=self._position() if state else None,
         )
         self.judge = Judge(config, self.parts, self.recorder)
+        self.monitor = self.parts.make_monitor(folder.monitor)
         if state:
             self._load(state)
         else:
+            if self.monitor is not None:
+                self.monitor.begin()
             text = yaml.safe_dump(dict(resolved), sort_keys=False)
             self.recorder.loggers.configuration(text, resolved)
 
@@ -123,6 +126,8 @@ class Run:
         if self.clock.stage == "measure":
             self._measure_guide()
             self.parts.start_exploration()
+            if self.monitor is not None:
+                self.parts.record_data(self.monitor)
             self.parts.learner.start_phase(Phase.CRITIC_WARMUP, 0)
             self._enter("warmup")
         if self.clock.stage == "warmup":
@@ -221,6 +226,13 @@ class Run:
         if reports:
             latest = runner_actions(self.parts, self.config.evaluation.interval)
             self.recorder.loggers.histogram("collect/actions", latest, step)
+            self._look_at_inputs(step)
+
+    def _look_at_inputs(self, step: int) -> None:
+        """Tell of inputs that are not like those before; learning goes on."""
+        if self.monitor is not None:
+            for line in self.monitor.check(step, self.recorder.loggers):
+                self.recorder.say(line)
 
     def _record(self, step: int, phase: str, metrics: Metrics) -> None:
         seeds, runner = len(self.config.seeds), self.parts.runner
@@ -281,6 +293,7 @@ class Run:
                 "reported_failures": sorted(self.reported_failures),
                 "latest_metrics": self.latest_metrics,
                 "recorder": self.recorder.state_dict(),
+                "monitor": None if self.monitor is None else self.monitor.state_dict(),
                 **self.parts.state_dict(),
             }
         )
@@ -291,6 +304,8 @@ class Run:
         self.guide_evaluation = state["guide_evaluation"]
         self.reported_failures = set(state["reported_failures"])
         self.latest_metrics = state["latest_metrics"]
+        if self.monitor is not None:
+            self.monitor.load_state_dict(state["monitor"])
         if measured and self.parts.guide is not None:
             self.curricula = [
                 restore_curriculum(build_curriculum(self.config.curriculum, 0, 0.0), values)
@@ -310,6 +325,10 @@ class Run:
         self.recorder.end_stage()
         config, runner = self.config, self.parts.runner
         evaluations = self.judge.evaluate_finally(self.curricula, self.clock.steps)
+        if self.monitor is not None:
+            self.monitor.flush()
+            self.monitor.show(self.clock.steps, self.recorder.loggers)
+            self.monitor.keep_reference(self.parts.evaluator, self.parts.learner.policy())
         self.recorder.loggers.flush()
         title = config.experiment or "jsrl"
         learning_curve(self.folder.figure, read_records(self.folder.metrics), title)

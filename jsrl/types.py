@@ -5,6 +5,7 @@ A action size.
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, Protocol, Self, runtime_checkable
@@ -12,6 +13,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jsrl.seeding import Streams
@@ -269,6 +271,45 @@ class Buffer(Protocol):
 
     def sample(self, indices: Int[Tensor, "S B"]) -> Float[Tensor, "S B width"]:
         """The transitions at ``indices``."""
+        ...
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One step of N environments, those of seed 0 first, as it was acted in.
+
+    Args:
+        observations: what the policies saw.
+        actions: what was done, in [-1, 1].
+        episodes: of each environment; unique within a seed.
+        times: steps since each episode began.
+        by_guide: where the guide acted.
+        stages: of the curriculum; -1 without one.
+        counts: False where an environment only keeps others company.
+    """
+
+    observations: Float[NDArray[np.float32], "N O"]
+    actions: Float[NDArray[np.float32], "N A"]
+    episodes: Int[NDArray[np.int64], " N"]
+    times: Int[NDArray[np.int64], " N"]
+    by_guide: Bool[NDArray[np.bool_], " N"]
+    stages: Int[NDArray[np.int64], " N"]
+    counts: Bool[NDArray[np.bool_], " N"]
+
+
+class StepObserver(Protocol):
+    """Looks on while policies act, and changes nothing."""
+
+    def look(self) -> AbstractContextManager[Any] | None:
+        """Asked before every step: what to act in, or None to be left alone in this one."""
+        ...
+
+    def acted(self, moment: Moment) -> None:
+        """What was done in the step that was looked at."""
+        ...
+
+    def restart(self) -> None:
+        """From here on episodes are numbered from 0 again."""
         ...
 
 

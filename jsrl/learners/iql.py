@@ -265,6 +265,15 @@ class IQL:
         v: Tensor = self.networks.value(obs)
         return {"value": v[..., 0], "critic": q.amin(1)[..., 0]}
 
+    @torch.no_grad()
+    def twin_values(
+        self, observations: Float[Tensor, "S N O"], actions: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K critics."""
+        obs = self.networks.actor.normalise(observations)
+        q: Tensor = self.networks.critic(torch.cat([obs, actions], -1))
+        return q[..., 0]
+
     @property
     def alive(self) -> Bool[Tensor, " S"]:
         """False for seeds that were frozen because their loss was not finite."""

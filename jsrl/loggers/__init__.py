@@ -3,7 +3,7 @@
 Names are ``<group>/<name>``, for instance ``loss/critic`` or ``evaluation/guide_success``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,11 @@ class Loggers:
         """The distribution of ``values``, of any shape; only TensorBoard shows it."""
         if self.tensorboard is not None:
             self.tensorboard.histogram(name, values, step, phase)
+
+    def embedding(self, name: str, points: np.ndarray, labels: Sequence[str], step: int) -> None:
+        """Points ``[N, D]`` with a label each, for TensorBoard's projector."""
+        if self.tensorboard is not None:
+            self.tensorboard.embedding(name, points, labels, step)
 
     def configuration(self, text: str, settings: Mapping[str, Any]) -> None:
         """The resolved configuration, as YAML and nested; only TensorBoard shows it."""

@@ -122,6 +122,16 @@ class TensorBoardLogger:
         except OSError as error:
             raise self._failure(error) from error
 
+    def embedding(self, name: str, points: np.ndarray, labels: Sequence[str], step: int) -> None:
+        """Write points ``[N, D]`` with a label each for the projector; only finite ones."""
+        finite = np.isfinite(points).all(1)
+        kept = [label for label, good in zip(labels, finite, strict=True) if good]
+        tag = name.replace("/", "_")  # a folder of the event files is named after it
+        try:
+            self._writer.add_embedding(points[finite], kept, global_step=step, tag=tag)
+        except OSError as error:
+            raise self._failure(error) from error
+
     def configuration(self, text: str, settings: Mapping[str, Any]) -> None:
         """Show the resolved configuration as text, and its settings in the hyper-parameters tab.
 

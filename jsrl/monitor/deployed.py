@@ -1,0 +1,229 @@
+"""A monitor around any policy, outside of ``jsrl``: it acts through the monitor, which looks on."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jsrl.errors import UserError
+from jsrl.monitor.detector import DetectorSettings, Sample
+from jsrl.monitor.hooks import Capture, flatten_batch
+from jsrl.monitor.recording import Recording, RecordingWriter, require_same_network
+from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
+from jsrl.monitor.watch import Check, Watch, WatchSettings
+from jsrl.seeding import Streams
+
+
+class Monitor:
+    """A policy that is watched while it acts. ``Monitor.wrap`` makes one.
+
+    Its first episodes, all of which should be good ones, are the reference; each one after that is
+    tested together with those before it::
+
+        policy = Monitor.wrap(network)
+        while True:
+            action = policy(observation)            # [O], or [B, O] for B robots at once
+            ...
+            if episode_ended:
+                for check in policy.end_episode():
+                    if check.alarm: ...
+
+    Args:
+        policy: the network.
+        layers: regular expression of layer names; see ``hooks.Capture``.
+        interval: steps between two that are looked at.
+        settings: of the tests.
+        seed: of the permutations.
+
+    Raises:
+        UserError: if the policy is no module or has no such layer.
+    """
+
+    def __init__(
+        self, policy: nn.Module, layers: str, interval: int, settings: WatchSettings, seed: int
+    ) -> None:
+        if not isinstance(policy, nn.Module):
+            raise UserError(
+                f"a monitor looks into a torch.nn.Module; got a {type(policy).__name__}"
+            )
+        if interval < 1:
+            raise UserError(f"interval={interval} must be at least 1 step")
+        self.policy = policy
+        self.checks: list[Check] = []
+        self._capture = Capture(policy, layers)
+        self._interval = interval
+        self._watch = Watch(settings, Streams([seed], ("deployed",)))
+        self._seed = seed
+        self._step = 0
+        self._clocks: NDArray[np.int64] | None = None
+        self._numbers = np.zeros(0, np.int64)
+        self._next_number = 0
+        self._episodes: dict[int, list[Sample]] = {}
+
+    @classmethod
+    def wrap(
+        cls,
+        policy: nn.Module,
+        *,
+        layers: str = ".*",
+        interval: int = 1,
+        level: float = 0.05,
+        horizon: int = 200,
+        window: int = 3,
+        reference: int = 60,
+        permutations: int = 50_000,
+        seed: int = 0,
+    ) -> Self:
+        """Watch a policy; see ``WatchSettings`` for what the numbers mean."""
+        detector = DetectorSettings(permutations)
+        settings = WatchSettings(
+            level, horizon, window=window, reference=reference, detector=detector
+        )
+        return cls(policy, layers, interval, settings, seed)
+
+    def __call__(self, observations: Tensor, *arguments: Any, **options: Any) -> Any:
+        """What the policy answers, unchanged. ``observations`` are ``[O]`` or ``[*batch, O]``."""
+        return self._watched(self.policy, observations, arguments, options)
+
+    def act(self, observations: Tensor, *arguments: Any, **options: Any) -> Any:
+        """The same through the policy's own ``act``."""
+        act: Callable[..., Any] | None = getattr(self.policy, "act", None)
+        if act is None:
+            raise UserError(f"{type(self.policy).__name__} has no act; call the monitor itself")
+        return self._watched(act, observations, arguments, options)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the reference is complete."""
+        return self._watch.ready
+
+    @property
+    def alarm(self) -> bool:
+        """Whether any test so far raised one."""
+        return any(check.alarm for check in self.checks)
+
+    def end_episode(self, mask: Bool[NDArray[np.bool_], " B"] | None = None) -> list[Check]:
+        """Episodes ended: of all, or of the robots in ``mask``.
+
+        Returns:
+            The tests that followed; none while the reference is being collected.
+        """
+        if self._clocks is None:
+            return []
+        ended = np.ones(len(self._clocks), bool) if mask is None else np.asarray(mask, bool)
+        found = []
+        for robot in np.flatnonzero(ended):
+            parts = self._episodes.pop(int(self._numbers[robot]), [])
+            if parts:
+                check = self._watch.add(_together(parts))
+                if check is not None:
+                    found.append(check)
+            self._clocks[robot] = 0
+            self._numbers[robot] = self._next_number
+            self._next_number += 1
+        self.checks += found
+        return found
+
+    def save_reference(self, folder: Path | str) -> None:
+        """Write the reference, for a monitor of the same network in another process.
+
+        Raises:
+            UserError: if it is not complete yet, or cannot be written.
+        """
+        if not self.ready:
+            raise UserError(
+                f"the reference has {len(self._watch.reference)} of "
+                f"{self._watch.settings.reference} episodes; run more before saving it"
+            )
+        sizes = {n: v.shape[1] for n, v in self._watch.reference[0].activations.items()}
+        writer = RecordingWriter(Path(folder), sizes)
+        for number, sample in enumerate(self._watch.reference):
+            rows = replace(sample.rows, episode=np.full(len(sample.rows), number))
+            writer.add(rows, {n: v.cpu().numpy() for n, v in sample.activations.items()})
+        writer.flush()
+
+    def load_reference(self, folder: Path | str) -> None:
+        """Take the episodes of a recording as reference, passed through the network as it is.
+
+        Raises:
+            UserError: if the recording is of another network.
+        """
+        recording = Recording(Path(folder))
+        rows = recording.rows()
+        device = next(self.policy.parameters()).device
+        for episode in rows.episodes():
+            found = self._capture.forward(torch.from_numpy(episode.observations).to(device))
+            activations = {n: flatten_batch(v, 1) for n, v in found.items()}
+            sizes = {n: v.shape[1] for n, v in activations.items()}
+            require_same_network({"layers": recording.sizes}, sizes, recording.folder)
+            self._watch.trust(Sample(episode, activations))
+
+    def _watched(
+        self, act: Callable[..., Any], observations: Tensor, arguments: Any, options: Any
+    ) -> Any:
+        batch = observations.shape[:-1]
+        robots = batch.numel()
+        if self._clocks is None:
+            self._clocks = np.zeros(robots, np.int64)
+            self._numbers = np.arange(robots)
+            self._next_number = robots
+        if len(self._clocks) != robots:
+            raise UserError(
+                f"the policy was called with {robots} observations, before with "
+                f"{len(self._clocks)}; use a monitor for each size of a batch"
+            )
+        self._step += 1
+        due = self._step % self._interval == 0
+        if due:
+            seen: dict[str, Tensor] = {}
+            with self._capture.attached(seen):
+                answer = act(observations, *arguments, **options)
+            self._capture.require_all(seen)
+            self._keep(observations, answer, seen, len(batch))
+        else:
+            answer = act(observations, *arguments, **options)
+        self._clocks += 1
+        return answer
+
+    def _keep(
+        self, observations: Tensor, answer: Any, seen: dict[str, Tensor], batch_dims: int
+    ) -> None:
+        assert self._clocks is not None
+        while isinstance(answer, tuple | list):
+            answer = answer[0]
+        robots = len(self._clocks)
+        activations = {n: v.reshape(robots, -1) for n, v in seen.items()}
+        seen_by, done = (
+            part.detach().float().cpu().numpy().reshape(robots, -1).copy()
+            for part in (observations, answer)
+        )
+        for robot in range(robots):
+            one = slice(robot, robot + 1)
+            number = int(self._numbers[robot])
+            rows = Rows(
+                observations=seen_by[one],
+                actions=done[one],
+                step=np.array([self._step]),
+                episode=np.array([number]),
+                time=self._clocks[one].copy(),
+                phase=np.array([PHASES.index("deployed")]),
+                stage=np.array([-1]),
+                actor=np.array([ACTORS.index("exploration")]),
+                seed=np.array([self._seed]),
+            )
+            sample = Sample(rows, {n: v[one] for n, v in activations.items()})
+            self._episodes.setdefault(number, []).append(sample)
+
+
+def _together(parts: list[Sample]) -> Sample:
+    names = parts[0].activations
+    return Sample(
+        concatenate([part.rows for part in parts]),
+        {name: torch.cat([part.activations[name] for part in parts]) for name in names},
+    )

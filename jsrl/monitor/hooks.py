@@ -1,0 +1,143 @@
+"""What layers of a network say while it acts, seen by hooks that are there only when needed.
+
+A hook that stays costs time at every pass, in the learner's updates too, and makes compiled ones
+recompile. These are attached around a single pass and removed after it; they copy, and change
+nothing.
+"""
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from jsrl.errors import UserError
+
+INPUTS, OUTPUTS = "inputs", "outputs"
+"""Names for what goes into the whole network and what comes out of it."""
+
+
+class Capture:
+    """The layers of a network whose names match a pattern.
+
+    Args:
+        module: the network.
+        pattern: a regular expression that the whole name has to match. Names are those of
+            ``module.named_modules()``, and ``inputs`` and ``outputs`` of the network as a whole.
+
+    Raises:
+        UserError: if the pattern is none, or no layer matches, or hooks cannot be attached.
+    """
+
+    def __init__(self, module: nn.Module, pattern: str) -> None:
+        self._module = module
+        self.layers = matching_layers(module, pattern)
+        self._modules = [(n, m) for n, m in module.named_modules() if n in self.layers]
+
+    @contextmanager
+    def attached(self, into: dict[str, Tensor]) -> Iterator[None]:
+        """Fill ``into`` with each layer's activations ``[*batch, D]`` while the block passes once.
+
+        Of a layer that is used several times in a pass the last activations remain.
+        """
+        handles = [m.register_forward_hook(_keeper(into, name)) for name, m in self._modules]
+        if INPUTS in self.layers:
+            handles.append(self._module.register_forward_pre_hook(_input_keeper(into)))
+        if OUTPUTS in self.layers:
+            handles.append(self._module.register_forward_hook(_keeper(into, OUTPUTS)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @torch.no_grad()
+    def forward(self, observations: Tensor) -> dict[str, Tensor]:
+        """Activations ``[*batch, D]`` of every layer for stored observations ``[*batch, O]``.
+
+        Raises:
+            UserError: if a layer says nothing.
+        """
+        found: dict[str, Tensor] = {}
+        with self.attached(found):
+            self._module(observations)
+        self.require_all(found)
+        return found
+
+    def require_all(self, found: Collection[str]) -> None:
+        """See that every layer said something.
+
+        Raises:
+            UserError: if not.
+        """
+        silent = [name for name in self.layers if name not in found]
+        if silent:
+            raise UserError(
+                f"layers {', '.join(silent)} said nothing while the policy acted: hooks do not see "
+                "into compiled networks, nor into layers that this network does not use; name "
+                f"other layers by monitor.layers, of {', '.join(layer_names(self._module))}"
+            )
+
+
+def layer_names(module: nn.Module) -> list[str]:
+    """``inputs``, every layer without layers of its own in it, ``outputs``."""
+    inner = [n for n, m in module.named_modules() if n and not any(True for _ in m.children())]
+    return [INPUTS, *inner, OUTPUTS]
+
+
+def matching_layers(module: nn.Module, pattern: str) -> list[str]:
+    """The names of a network's layers that match, in the order of the network.
+
+    Raises:
+        UserError: if the pattern is no regular expression, or nothing matches.
+    """
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError(
+            "the policy is a TorchScript module, into which hooks do not see; monitor the network "
+            "that it was made from"
+        )
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"monitor.layers={pattern!r} is no regular expression: {error}") from error
+    names = layer_names(module)
+    found = [name for name in names if compiled.fullmatch(name)]
+    if not found:
+        raise UserError(
+            f"monitor.layers={pattern!r} matches no layer of the policy; it has {', '.join(names)}"
+        )
+    return found
+
+
+def flatten_batch(values: Tensor, batch_dims: int) -> Tensor:
+    """``[*batch, …]`` as ``[N, D]``, of which the first ``batch_dims`` are the batch."""
+    count = values.shape[:batch_dims].numel()
+    return values.reshape(count, -1)
+
+
+def _keeper(into: dict[str, Tensor], name: str) -> Any:
+    def keep(module: nn.Module, arguments: Sequence[Any], output: Any) -> None:
+        into[name] = _copied(output, name)
+
+    return keep
+
+
+def _input_keeper(into: dict[str, Tensor]) -> Any:
+    def keep(module: nn.Module, arguments: Sequence[Any]) -> None:
+        into[INPUTS] = _copied(arguments[0] if arguments else None, INPUTS)
+
+    return keep
+
+
+def _copied(value: Any, name: str) -> Tensor:
+    """A copy of a layer's output, or of its first tensor: the next layer may work in place."""
+    while isinstance(value, tuple | list) and value:
+        value = value[0]
+    if not isinstance(value, Tensor):
+        raise UserError(
+            f"layer {name} gave {type(value).__name__}; a tensor was expected: leave it out by "
+            "monitor.layers"
+        )
+    return value.detach().clone()

@@ -1,0 +1,88 @@
+"""Steps that a monitor looks at: what was seen and done, when, and by whom."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+
+PHASES = ("offline", "guide", "exploration", "evaluation", "deployed")
+"""``guide`` and ``exploration`` are online learning, by who acted; ``offline`` are the data."""
+
+ACTORS = ("guide", "exploration", "data")
+"""Who acted; whoever made a dataset is ``data``."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """N steps of one seed's policy, in the order in which they were taken.
+
+    Args:
+        observations: as the environment gave them.
+        actions: in [-1, 1], as the environment took them.
+        step: environment steps of the seed so far (offline: the place in the data).
+        episode: its number, unique within seed and phase.
+        time: steps since the episode began.
+        phase: index into ``PHASES``.
+        stage: the curriculum's; -1 without one.
+        actor: index into ``ACTORS``.
+        seed: the seed.
+    """
+
+    observations: Float[NDArray[np.float32], "N O"]
+    actions: Float[NDArray[np.float32], "N A"]
+    step: Int[NDArray[np.int64], " N"]
+    episode: Int[NDArray[np.int64], " N"]
+    time: Int[NDArray[np.int64], " N"]
+    phase: Int[NDArray[np.int64], " N"]
+    stage: Int[NDArray[np.int64], " N"]
+    actor: Int[NDArray[np.int64], " N"]
+    seed: Int[NDArray[np.int64], " N"]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> "Rows":
+        """The rows at these places, or where a mask is true."""
+        return Rows(**{f.name: getattr(self, f.name)[which] for f in fields(self)})
+
+    def where(
+        self, phase: str | None = None, stage: int | None = None, seed: int | None = None
+    ) -> NDArray[np.bool_]:
+        """Mask of the rows of a phase, a stage and a seed; None takes all.
+
+        Raises:
+            ValueError: if there is no such phase.
+        """
+        mask = np.ones(len(self), bool)
+        if phase is not None:
+            mask &= self.phase == PHASES.index(phase)
+        if stage is not None:
+            mask &= self.stage == stage
+        if seed is not None:
+            mask &= self.seed == seed
+        return mask
+
+    def episodes(self) -> list["Rows"]:
+        """The rows of each episode, in the order in which the episodes end."""
+        last = {int(number): i for i, number in enumerate(self.episode)}
+        order = sorted(last, key=lambda number: last[number])
+        return [self.take(self.episode == number) for number in order]
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """Rows after each other; at least one part."""
+    return Rows(
+        **{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(Rows)}
+    )
+
+
+def empty_rows(observation_size: int, action_size: int) -> Rows:
+    """No rows."""
+    numbers = np.zeros(0, np.int64)
+    return Rows(
+        np.zeros((0, observation_size), np.float32),
+        np.zeros((0, action_size), np.float32),
+        *[numbers] * (len(fields(Rows)) - 2),
+    )

@@ -1,0 +1,344 @@
+"""The monitor of a run that trains: it records, tests what came in since, and keeps a reference.
+
+While a policy learns, its activations for the same input change, so that both sides of a test are
+passed through the network as it is then, and passed episodes become the reference of later ones.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jsrl.errors import UserError
+from jsrl.evaluate import Evaluator
+from jsrl.loggers import Loggers
+from jsrl.monitor.detector import Sample
+from jsrl.monitor.figures import write_embedding
+from jsrl.monitor.hooks import Capture
+from jsrl.monitor.observer import Observer
+from jsrl.monitor.rates import RateSettings, detection_rate
+from jsrl.monitor.recording import RecordingWriter, rows_from, rows_state
+from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
+from jsrl.monitor.sanity import saturation_share, twin_disagreement
+from jsrl.monitor.watch import Check, Watch, WatchSettings
+from jsrl.seeding import Streams
+from jsrl.types import Policy, TransitionData
+
+RECORDING, REFERENCE = "recording", "reference"
+"""Folders in a run's ``monitor``: what was recorded in training, trusted episodes at its end."""
+
+TESTED = ("guide", "exploration")
+"""Phases that are tested while a run trains: they share the level."""
+
+TwinValues = Callable[[Tensor, Tensor], Tensor]
+
+WatchKey = tuple[int, str, int]
+"""Place of the seed, phase, stage."""
+
+
+@dataclass(frozen=True)
+class TrainingMonitorSettings:
+    """What is recorded and how it is tested.
+
+    Args:
+        layers: regular expression of names; see ``hooks.Capture``.
+        interval: steps between two that are recorded.
+        share: of the episodes that are recorded.
+        chunk_rows: rows in memory, and in a file.
+        chunks: files that are kept.
+        trusted: episodes of the final policy that are kept as its reference.
+        watch: of the tests.
+        rates: of the detection rates.
+    """
+
+    layers: str
+    interval: int
+    share: float
+    chunk_rows: int
+    chunks: int
+    trusted: int
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    rates: RateSettings = field(default_factory=RateSettings)
+
+
+class TrainingMonitor:
+    """Looks on while a run trains.
+
+    Args:
+        settings: what is recorded and how it is tested.
+        policy: the exploration-policy; its first axis is the seeds.
+        seeds: S.
+        envs: of each seed: in the collector, and in the evaluator.
+        streams: of the seeds, for all draws of the monitor.
+        folder: the run's ``monitor``.
+        sizes: of observation and action.
+        twin_values: of the learner, if it has two critics: Q ``[S, 2, N]`` of observations and
+            actions ``[S, N, …]``.
+
+    Raises:
+        UserError: if the policy is no ``torch.nn.Module`` or has no such layer.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingMonitorSettings,
+        policy: Any,
+        seeds: Sequence[int],
+        envs: tuple[int, int],
+        streams: Streams,
+        folder: Path,
+        sizes: tuple[int, int],
+        twin_values: TwinValues | None = None,
+    ) -> None:
+        if not isinstance(policy, nn.Module):
+            raise UserError(
+                f"monitor=on looks into a torch.nn.Module; the learner's policy is a "
+                f"{type(policy).__name__}: use monitor=off"
+            )
+        self.settings = settings
+        self.seeds = tuple(seeds)
+        self.capture = Capture(policy, settings.layers)
+        self._streams = streams
+        self._envs = envs
+        self._twin_values = twin_values
+        self._folder = folder
+        self._device = next(policy.parameters()).device
+        probe = self.capture.forward(torch.zeros(len(seeds), 1, sizes[0], device=self._device))
+        self.sizes = {name: value[0].numel() for name, value in probe.items()}
+        self._recording = RecordingWriter(
+            folder / RECORDING, self.sizes, settings.chunk_rows, settings.chunks
+        )
+        self.online = self._observer(None, envs[0], self._take_online)
+        self.evaluation = self._observer("evaluation", envs[1], self._take)
+        self._episodes: dict[tuple[int, str, int, int], list[Rows]] = {}
+        self._latest: dict[tuple[int, int], int] = {}
+        self._watches: dict[WatchKey, Watch] = {}
+
+    def begin(self) -> None:
+        """A run begins that was not saved before: what an earlier start recorded is removed."""
+        self._recording.load_state_dict({"next": 0})
+
+    def record_data(self, data: TransitionData, first_rows: Int[NDArray[np.int64], " N"]) -> None:
+        """Record transitions of the dataset, as the phase ``offline``, for every seed.
+
+        Args:
+            data: N transitions.
+            first_rows: for each of them the place at which its episode begins.
+        """
+        count = len(data)
+        for index, seed in enumerate(self.seeds):
+            rows = Rows(
+                observations=data.observations,
+                actions=data.actions,
+                step=np.arange(count),
+                episode=first_rows,
+                time=np.arange(count) - first_rows,
+                phase=np.full(count, PHASES.index("offline")),
+                stage=np.full(count, -1),
+                actor=np.full(count, ACTORS.index("data")),
+                seed=np.full(count, seed),
+            )
+            self._take(index, rows, self._forward_of(index)(rows))
+
+    def check(self, step: int, loggers: Loggers) -> list[str]:
+        """Test the episodes that ended since, and write down what came out.
+
+        Returns:
+            A line for each alarm.
+        """
+        finished = self._finished_episodes()
+        for key in dict.fromkeys(key for key, _ in finished):
+            if key in self._watches:
+                self._watches[key].refresh(self._forward_of(key[0]))
+        latest: dict[WatchKey, Check] = {}
+        alarms = []
+        for key, rows in finished:
+            check = self._watch(key).add(Sample(rows, self._forward_of(key[0])(rows)))
+            if check is not None:
+                latest[key] = check
+                if check.alarm:
+                    alarms.append(_alarm_line(self.seeds[key[0]], key, check))
+        self._log(step, latest, loggers)
+        return alarms
+
+    def _log(self, step: int, checks: Mapping[WatchKey, Check], loggers: Loggers) -> None:
+        """The latest test of each seed and phase."""
+        values: dict[str, list[float]] = {}
+        for (index, phase, stage), check in checks.items():
+            reference, recent = self._watches[(index, phase, stage)].latest()
+            numbers = {f"monitor/p_value/{phase}": check.p_value}
+            for found in check.finding.layers:
+                numbers[f"monitor/p_value/{phase}/{found.layer}"] = found.p_value
+                numbers[f"monitor/dead_units/{phase}/{found.layer}"] = found.dead_units
+                numbers[f"monitor/saturated_units/{phase}/{found.layer}"] = found.saturated_units
+            numbers |= self._rates(index, phase, step, reference, recent)
+            actions = torch.from_numpy(recent.rows.actions)
+            numbers[f"monitor/saturated_actions/{phase}"] = saturation_share(actions)
+            if self._twin_values is not None:
+                disagreement = self._disagreement(index, recent.rows)
+                numbers[f"monitor/twin_disagreement/{phase}"] = disagreement
+            for name, value in numbers.items():
+                values.setdefault(name, [float("nan")] * len(self.seeds))[index] = value
+            for name, activations in recent.activations.items():
+                loggers.histogram(f"monitor/{phase}/{name}", activations.cpu().numpy(), step)
+        if values:
+            loggers.log(step, "online", values)
+
+    def _rates(
+        self, index: int, phase: str, step: int, reference: Sample, recent: Sample
+    ) -> dict[str, float]:
+        seed = self._streams.select(index).integer("detection rate", phase, step)[0]
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            f"monitor/detection_rate/{phase}/{name}": detection_rate(
+                values, recent.activations[name], self.settings.rates, generator
+            )
+            for name, values in reference.activations.items()
+        }
+
+    def _disagreement(self, index: int, rows: Rows) -> float:
+        assert self._twin_values is not None
+        observations, actions = (
+            torch.from_numpy(part).to(self._device).expand(len(self.seeds), *part.shape)
+            for part in (rows.observations, rows.actions)
+        )
+        values = self._twin_values(observations, actions)[index]
+        return twin_disagreement(values[0], values[1])
+
+    def keep_reference(self, evaluator: Evaluator, policy: Policy) -> None:
+        """Let the final policy act alone, where all is well: later episodes are held against these.
+
+        Args:
+            evaluator: of the run.
+            policy: the exploration-policy.
+        """
+        writer = RecordingWriter(self._folder / REFERENCE, self.sizes, self.settings.chunk_rows)
+        writer.load_state_dict({"next": 0})
+
+        def sink(index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
+            writer.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
+
+        episodes = np.zeros((len(self.seeds), self.settings.trusted), np.int64)
+        before, evaluator.observer = (
+            evaluator.observer,
+            self._observer("evaluation", self._envs[1], sink),
+        )
+        try:
+            evaluator.evaluate(policy, None, episodes, "reference of the monitor")
+        finally:
+            evaluator.observer = before
+        writer.flush()
+
+    def show(self, step: int, loggers: Loggers) -> None:
+        """Draw the reference and the latest episodes of the first seed's newest watch."""
+        shown = [w for k, w in self._watches.items() if k[0] == 0 and w.tests]
+        if not shown:
+            return
+        reference, recent = shown[-1].latest()
+        layers = {
+            name: (values.cpu().numpy(), recent.activations[name].cpu().numpy())
+            for name, values in reference.activations.items()
+        }
+        write_embedding(self._folder / "embedding.png", layers)
+        for name, sides in layers.items():
+            labels = ["reference"] * len(sides[0]) + ["latest"] * len(sides[1])
+            loggers.embedding(f"monitor/{name}", np.concatenate(sides), labels, step)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "recording": self._recording.state_dict(),
+            "online": self.online.state_dict(),
+            "evaluation": self.evaluation.state_dict(),
+            "episodes": [
+                {"key": list(key), "rows": rows_state(concatenate(parts))}
+                for key, parts in self._episodes.items()
+            ],
+            "latest": [[*key, value] for key, value in self._latest.items()],
+            "watches": [
+                {"key": list(key), "state": watch.state_dict()}
+                for key, watch in self._watches.items()
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from there: what was recorded later is removed, and comes again."""
+        self._recording.load_state_dict(state["recording"])
+        self.online.load_state_dict(state["online"])
+        self.evaluation.load_state_dict(state["evaluation"])
+        self._episodes = {tuple(e["key"]): [rows_from(e["rows"])] for e in state["episodes"]}
+        self._latest = {(index, env): value for index, env, value in state["latest"]}
+        self._watches = {}
+        for stored in state["watches"]:
+            key: WatchKey = tuple(stored["key"])
+            watch = self._watch(key)
+            watch.load_state_dict(stored["state"], self._forward_of(key[0]))
+
+    def flush(self) -> None:
+        """Write what is in memory."""
+        self._recording.flush()
+
+    def _observer(self, phase: str | None, envs: int, sink: Any) -> Observer:
+        settings = self.settings
+        return Observer(
+            self.capture,
+            self.seeds,
+            phase,
+            settings.interval,
+            settings.share,
+            self._streams.child("recorded", phase or "online"),
+            envs,
+            sink,
+        )
+
+    def _take(self, index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
+        self._recording.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
+
+    def _take_online(self, index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
+        self._take(index, rows, activations)
+        for i in range(len(rows)):
+            row = rows.take(np.array([i]))
+            episode, stage = int(row.episode[0]), int(row.stage[0])
+            self._latest[(index, episode % self.online.envs)] = episode
+            key = (index, PHASES[int(row.phase[0])], stage, episode)
+            self._episodes.setdefault(key, []).append(row)
+
+    def _finished_episodes(self) -> list[tuple[WatchKey, Rows]]:
+        """Those that are no longer under way, in the order in which they ended."""
+        under_way = {(index, episode) for (index, _), episode in self._latest.items()}
+        done = [key for key in self._episodes if (key[0], key[3]) not in under_way]
+        found = [((k[0], k[1], k[2]), concatenate(self._episodes.pop(k))) for k in done]
+        return sorted(found, key=lambda entry: int(entry[1].step[-1]))
+
+    def _watch(self, key: WatchKey) -> Watch:
+        if key not in self._watches:
+            own = self._streams.select(key[0]).child("watch", key[1], key[2])
+            self._watches[key] = Watch(self.settings.watch, own)
+        return self._watches[key]
+
+    def _forward_of(self, index: int) -> Any:
+        """Passes one seed's rows through its own network, as it is now."""
+
+        def forward(rows: Rows) -> dict[str, Tensor]:
+            observations = torch.from_numpy(rows.observations).to(self._device)
+            everyone = observations.expand(len(self.seeds), *observations.shape)
+            found = self.capture.forward(everyone)
+            return {
+                name: values.view(len(self.seeds), len(rows), -1)[index]
+                for name, values in found.items()
+            }
+
+        return forward
+
+
+def _alarm_line(seed: int, key: WatchKey, check: Check) -> str:
+    _, phase, stage = key
+    return (
+        f"monitor: seed {seed}, {phase} in stage {stage}, episode {check.episode}: inputs are not "
+        f"like those before (p = {check.p_value:.2g}, level {check.level:.2g})"
+    )

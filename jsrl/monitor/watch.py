@@ -1,0 +1,260 @@
+"""Watches the episodes of one phase and stage, one after another, within a stated bound.
+
+The first episodes, or those of a trusted recording, are the reference. Each one after that is
+tested together with the few before it. Another stage of the curriculum has a watch of its own: that
+states are others there is expected, and no alarm.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jsrl.errors import UserError
+from jsrl.monitor.detector import DetectorSettings, Finding, Sample, compare, strangeness
+from jsrl.monitor.recording import rows_from, rows_state
+from jsrl.monitor.rows import Rows, concatenate
+from jsrl.monitor.sequential import AlphaSpending, ConformalMartingale, conformal_p_value
+from jsrl.seeding import Streams
+
+Forward = Callable[[Rows], Mapping[str, Tensor]]
+"""What the layers say in these rows, of the network as it is now."""
+
+MARTINGALE_ROWS = 8
+"""Rows of an episode where all episodes so far are compared with each other."""
+
+
+@dataclass(frozen=True)
+class WatchSettings:
+    """When a watch raises an alarm.
+
+    Args:
+        level: the probability of any false alarm among ``horizon`` episodes.
+        horizon: episodes over which the level is spent.
+        accounts: how many phases share the level.
+        window: episodes that are tested together, the latest.
+        every: so many episodes lie between two tests.
+        reference: episodes that a reference consists of.
+        rolling: episodes that passed move on into the reference, whose oldest leave it: for a
+            policy that still learns.
+        detector: how episodes are compared.
+    """
+
+    level: float = 0.05
+    horizon: int = 200
+    accounts: int = 1
+    window: int = 3
+    every: int = 1
+    reference: int = 60
+    rolling: bool = False
+    detector: DetectorSettings = field(default_factory=DetectorSettings)
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.reference < 2 or not 1 <= self.every <= self.horizon:
+            raise UserError(
+                f"monitor.window={self.window} must be at least 1, "
+                f"monitor.reference={self.reference} at least 2, and monitor.every={self.every} "
+                f"at least 1 and at most monitor.horizon={self.horizon}"
+            )
+        _ = self.spending
+
+    @property
+    def spending(self) -> AlphaSpending:
+        return AlphaSpending(self.level / self.accounts, max(1, self.horizon // self.every))
+
+    def statement(self) -> str:
+        """The bound on false alarms, in a sentence."""
+        return (
+            f"at most {self.level:.2g} for any false alarm in {self.horizon} episodes "
+            f"({self.spending.per_test:.2g} at each test, one for {self.every})"
+        )
+
+
+@dataclass(frozen=True)
+class Check:
+    """The test after one episode.
+
+    Args:
+        episode: the number of the last episode that was tested.
+        step: environment steps at its end.
+        finding: of the permutations.
+        p_value: what was compared with ``level``.
+        level: the level of this test.
+        method: ``permutations``, or ``martingale`` where those cannot reach the level.
+        alarm: whether the p-value is at most the level, or something is not finite.
+        note: what should be known beside it, or "".
+    """
+
+    episode: int
+    step: int
+    finding: Finding
+    p_value: float
+    level: float
+    method: str
+    alarm: bool
+    note: str = ""
+
+
+class Watch:
+    """See the module. All rows are of one seed.
+
+    Args:
+        settings: of the tests.
+        streams: of this watch alone, one seed: its permutations are drawn from them.
+    """
+
+    def __init__(self, settings: WatchSettings, streams: Streams) -> None:
+        self.settings = settings
+        self._streams = streams
+        self.reference: deque[Sample] = deque(maxlen=settings.reference)
+        self._recent: deque[Sample] = deque(maxlen=settings.window)
+        self._passed: list[Sample] = []
+        self._martingale = ConformalMartingale(settings.spending.level, settings.spending.episodes)
+        self._leaving: list[Sample] = []
+        self.episodes = 0
+        self.tests = 0
+
+    @property
+    def ready(self) -> bool:
+        """Whether the reference is complete."""
+        return len(self.reference) == self.settings.reference
+
+    def trust(self, episode: Sample) -> None:
+        """Add an episode to the reference."""
+        self.reference.append(self._thin(episode))
+
+    def add(self, episode: Sample) -> Check | None:
+        """Test an episode, with those before it; None while the reference is being collected.
+
+        Raises:
+            UserError: if it has no rows.
+        """
+        if len(episode.rows) == 0:
+            raise UserError("an episode without rows cannot be tested: lower monitor.interval")
+        if not self.ready:
+            if all(bool(v.isfinite().all()) for v in episode.activations.values()):
+                self.trust(episode)
+            return None
+        leaving = self._recent[0] if len(self._recent) == self.settings.window else None
+        self._recent.append(self._thin(episode))
+        self.episodes += 1
+        if self.settings.rolling and leaving is not None:
+            self._leaving.append(leaving)
+        if self.episodes % self.settings.every:
+            return None
+        check = self._check()
+        self.tests += 1
+        if not check.alarm:
+            self.reference.extend(self._leaving)
+        self._leaving = []
+        return check
+
+    def refresh(self, forward: Forward) -> None:
+        """Pass all stored observations through the network as it is now, after an update of it."""
+        for episodes in (self.reference, self._recent, self._passed, self._leaving):
+            for i, sample in enumerate(episodes):
+                episodes[i] = Sample(sample.rows, forward(sample.rows))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows and clocks; activations are made anew by ``refresh``."""
+        return {
+            "reference": [rows_state(s.rows) for s in self.reference],
+            "recent": [rows_state(s.rows) for s in self._recent],
+            "passed": [rows_state(s.rows) for s in self._passed],
+            "log_sums": list(self._martingale.log_sums),
+            "bets": self._martingale.episodes,
+            "leaving": [rows_state(s.rows) for s in self._leaving],
+            "episodes": self.episodes,
+            "tests": self.tests,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], forward: Forward) -> None:
+        """Go on from there, with the network as it is now."""
+        for name, episodes in (
+            ("reference", self.reference),
+            ("recent", self._recent),
+            ("passed", self._passed),
+            ("leaving", self._leaving),
+        ):
+            episodes.clear()
+            for stored in state[name]:
+                rows = rows_from(stored)
+                episodes.append(Sample(rows, forward(rows)))
+        self._martingale.log_sums = tuple(state["log_sums"])
+        self._martingale.episodes = state["bets"]
+        self.episodes = state["episodes"]
+        self.tests = state["tests"]
+
+    def latest(self) -> tuple[Sample, Sample]:
+        """The reference and the episodes that were tested last, each as one sample."""
+        return joined(list(self.reference)), joined(list(self._recent))
+
+    def _check(self) -> Check:
+        spending = self.settings.spending
+        reference, recent = self.latest()
+        finding = compare(reference, recent, self.settings.detector, self._generator())
+        newest = self._recent[-1]
+        episode, step = int(newest.rows.episode[-1]), int(newest.rows.step[-1])
+        if not finding.finite:
+            note = "observations or activations are not finite"
+            return Check(episode, step, finding, 0.0, spending.per_test, "finite", True, note)
+        window = len(self._recent)
+        if spending.reachable(len(self.reference), window):
+            p, level = finding.p_value, spending.per_test
+            return Check(episode, step, finding, p, level, "permutations", p <= level)
+        if window < self.settings.window and spending.reachable(
+            len(self.reference), self.settings.window
+        ):
+            note = f"{window} of {self.settings.window} episodes: not enough to tell yet"
+            p, level = finding.p_value, spending.per_test
+            return Check(episode, step, finding, p, level, "permutations", False, note)
+        return self._bet(finding, newest, episode, step)
+
+    def _bet(self, finding: Finding, newest: Sample, episode: int, step: int) -> Check:
+        """Permutations cannot reach the level with so few episodes: bet on the newest."""
+        settings, spending = self.settings, self.settings.spending
+        earlier = joined([*self.reference, *self._passed])
+        rows = DetectorSettings(1, MARTINGALE_ROWS, settings.detector.time_bins)
+        scores = strangeness(earlier, newest, rows).tolist()
+        draw = float(self._streams.child("ties", self.tests).uniform("draw", ())[0])
+        self._martingale.update(max(conformal_p_value(scores, draw), 1e-12))
+        self._passed.append(newest)
+        level, p = spending.level, self._martingale.p_value
+        note = (
+            f"permuting {len(self.reference)} and {settings.window} episodes cannot reach "
+            f"{spending.per_test:.2g} (its smallest p-value is {finding.smallest_p:.2g}; "
+            f"{spending.reference_needed(settings.window)} reference episodes would): a conformal "
+            "martingale decides"
+        )
+        return Check(
+            *(episode, step, finding, p, level, "martingale", self._martingale.alarm, note)
+        )
+
+    def _generator(self) -> torch.Generator:
+        seed = self._streams.integer("permutations", self.tests)[0]
+        return torch.Generator().manual_seed(seed)
+
+    def _thin(self, episode: Sample) -> Sample:
+        most = self.settings.detector.rows_per_episode
+        count = len(episode.rows)
+        if count <= most:
+            return episode
+        return episode.take(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
+def joined(samples: list[Sample]) -> Sample:
+    """Samples after each other; at least one.
+
+    Episodes are numbered anew: numbers may repeat between recordings.
+    """
+    rows = concatenate([s.rows for s in samples])
+    numbers = np.repeat(np.arange(len(samples)), [len(s.rows) for s in samples])
+    names = samples[0].activations
+    return Sample(
+        Rows(**{**rows.__dict__, "episode": numbers.astype(np.int64)}),
+        {name: torch.cat([s.activations[name] for s in samples]) for name in names},
+    )
