@@ -279,7 +279,7 @@ def watch_settings(config: MonitorConfig, *, accounts: int, rolling: bool) -> Wa
         horizon=config.horizon,
         accounts=accounts,
         window=config.window,
-        every=config.every,
+        stride=config.stride,
         reference=config.reference,
         rolling=rolling,
         detector=DetectorSettings(

@@ -248,9 +248,9 @@ class MonitorConfig:
     chunks: int = 64
     level: float = 0.05
     horizon: int = 200
-    # Episodes: tested together; between two tests; in the reference.
+    # Episodes: tested together; from one test to the next; in the reference.
     window: int = 3
-    every: int = 3
+    stride: int = 3
     reference: int = 30
     # Episodes of the final policy that are kept as the reference of ``jsrl monitor``.
     trusted: int = 60
@@ -258,6 +258,8 @@ class MonitorConfig:
     rows_per_episode: int = 32
     # Steps at which a new bin of time in the episode begins.
     time_bins: list[int] = field(default_factory=list)
+    # jsrl monitor: seconds after which a growing recording is looked at again; null: once.
+    every: float | None = None
     # Of the detection rates: tests, and samples of each side in each.
     rate_tests: int = 100
     rate_samples: int = 100
@@ -328,6 +330,38 @@ class BenchmarkConfig:
     output: str | None = None
 
 
+@dataclass
+class FaultConfig:
+    """What is to go wrong in fresh episodes; see ``monitor.faults.Fault``. ``kind`` null: nothing."""
+
+    kind: str | None = None
+    columns: list[int] = field(default_factory=list)
+    strength: float = 0.0
+    seed: int = 0
+
+
+@dataclass
+class MonitorJobConfig:
+    """``jsrl monitor run=DIR``."""
+
+    run: str = MISSING
+    # ``fresh`` episodes, ``trusted`` ones to be the reference, a recording's folder, an HDF5 file.
+    data: str = "fresh"
+    # Null is what the run left; or a recording, or an HDF5 file.
+    reference: str | None = None
+    # One of the run's seeds; null is its first.
+    seed: int | None = None
+    # Of a recording; null is every one.
+    phase: str | None = None
+    # Fresh episodes: how many, at a time, and which start states.
+    episodes: int = 30
+    num_envs: int = 10
+    key: int = 0
+    fault: FaultConfig = field(default_factory=FaultConfig)
+    output: str | None = None
+    monitor: MonitorConfig = MISSING
+
+
 def register() -> None:
     """Make the schema known to Hydra, under the names that the files in ``configs`` start from."""
     store = ConfigStore.instance()
@@ -339,6 +373,7 @@ def register() -> None:
             "report_schema": ReportConfig,
             "benchmark_schema": BenchmarkConfig,
             "grid_schema": GridJobConfig,
+            "monitor_schema": MonitorJobConfig,
         },
         "env": {"schema": EnvConfig},
         "dataset": {"schema": DatasetConfig},

@@ -155,10 +155,16 @@ class Environments:
     Args:
         settings: of the environment.
         count: N.
+        wrap: put around each of them, if given.
     """
 
-    def __init__(self, settings: EnvSettings, count: int) -> None:
-        makers: list[Callable[[], gym.Env[Any, Any]]] = [lambda: make_env(settings)] * count
+    def __init__(
+        self, settings: EnvSettings, count: int, wrap: Callable[[Any], Any] | None = None
+    ) -> None:
+        def make() -> gym.Env[Any, Any]:
+            return make_env(settings) if wrap is None else wrap(make_env(settings))
+
+        makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * count
         mode = AutoresetMode.DISABLED
         self._envs: gym.vector.VectorEnv[Any, Any, Any] = (
             AsyncVectorEnv(makers, autoreset_mode=mode)

@@ -37,7 +37,7 @@ class WatchSettings:
         horizon: episodes over which the level is spent.
         accounts: how many phases share the level.
         window: episodes that are tested together, the latest.
-        every: so many episodes lie between two tests.
+        stride: episodes from one test to the next.
         reference: episodes that a reference consists of.
         rolling: episodes that passed move on into the reference, whose oldest leave it: for a
             policy that still learns.
@@ -48,29 +48,29 @@ class WatchSettings:
     horizon: int = 200
     accounts: int = 1
     window: int = 3
-    every: int = 1
+    stride: int = 1
     reference: int = 60
     rolling: bool = False
     detector: DetectorSettings = field(default_factory=DetectorSettings)
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.reference < 2 or not 1 <= self.every <= self.horizon:
+        if self.window < 1 or self.reference < 2 or not 1 <= self.stride <= self.horizon:
             raise UserError(
                 f"monitor.window={self.window} must be at least 1, "
-                f"monitor.reference={self.reference} at least 2, and monitor.every={self.every} "
+                f"monitor.reference={self.reference} at least 2, and monitor.stride={self.stride} "
                 f"at least 1 and at most monitor.horizon={self.horizon}"
             )
         _ = self.spending
 
     @property
     def spending(self) -> AlphaSpending:
-        return AlphaSpending(self.level / self.accounts, max(1, self.horizon // self.every))
+        return AlphaSpending(self.level / self.accounts, max(1, self.horizon // self.stride))
 
     def statement(self) -> str:
         """The bound on false alarms, in a sentence."""
         return (
             f"at most {self.level:.2g} for any false alarm in {self.horizon} episodes "
-            f"({self.spending.per_test:.2g} at each test, one for {self.every})"
+            f"({self.spending.per_test:.2g} at each test, one for {self.stride})"
         )
 
 
@@ -144,7 +144,7 @@ class Watch:
         self.episodes += 1
         if self.settings.rolling and leaving is not None:
             self._leaving.append(leaving)
-        if self.episodes % self.settings.every:
+        if self.episodes % self.settings.stride:
             return None
         check = self._check()
         self.tests += 1
