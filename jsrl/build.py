@@ -298,8 +298,13 @@ def training_monitor_settings(config: MonitorConfig) -> TrainingMonitorSettings:
         chunks=config.chunks,
         trusted=config.trusted,
         watch=watch_settings(config, accounts=len(TESTED), rolling=True),
-        rates=RateSettings(config.rate_tests, config.rate_samples),
+        rates=rate_settings(config),
     )
+
+
+def rate_settings(config: MonitorConfig) -> RateSettings:
+    """Of detection rates, as plain values."""
+    return RateSettings(config.rate_tests, config.rate_samples)
 
 
 def _custom_learner(

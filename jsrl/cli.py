@@ -18,16 +18,22 @@ COMMANDS = {
     "export": "write a run's exploration-policy as TorchScript and ONNX: jsrl export run=DIR",
     "grid": "run a grid of experiments, or the rest of it: jsrl grid grid=pointmaze",
     "reproducibility": "how far replicas differ: jsrl reproducibility experiment=NAME",
+    "monitor": "whether a policy's inputs are still good: jsrl monitor run=DIR",
+    "detection": "how well a monitor notices faults: jsrl detection run=DIR column=4 other=6",
     "report": "pool seeds over runs into tables and figures: jsrl report DIR…",
     "benchmark": "measure speed on this machine: jsrl benchmark",
 }
 
+EXIT_ALARM = 1
 EXIT_USER_ERROR = 2
 EXIT_SIGNAL = 128
 
 
 def main() -> None:
-    """Entry point. Exit status 0; 2 after a mistake that the user can mend; 128 + n on signal n."""
+    """Entry point.
+
+    Exit status 0; 1 on an alarm; 2 after a mistake that the user can mend; 128 + n on signal n.
+    """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         _print_usage()
@@ -261,6 +267,30 @@ def reproducibility_job(config: Any) -> None:
 
 
 @_guarded
+def monitor_job(config: Any) -> None:
+    """``jsrl monitor``; exit status 1 on an alarm."""
+    from omegaconf import OmegaConf
+
+    from jsrl.monitor_job import run_monitor
+
+    typed: Any = OmegaConf.to_object(config)
+    if run_monitor(typed):
+        raise SystemExit(EXIT_ALARM)
+
+
+@_guarded
+def detection_job(config: Any) -> None:
+    """``jsrl detection``."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from jsrl.detection_job import run_detection
+
+    typed: Any = OmegaConf.to_object(config)
+    run_detection(typed, list(HydraConfig.get().overrides.task))
+
+
+@_guarded
 def report_job(config: Any) -> None:
     """``jsrl report``."""
     from jsrl.report import report
@@ -290,6 +320,8 @@ JOBS: dict[str, Callable[[Any], None]] = {
     "export": export_job,
     "grid": grid_job,
     "reproducibility": reproducibility_job,
+    "monitor": monitor_job,
+    "detection": detection_job,
     "report": report_job,
     "benchmark": benchmark_job,
 }

@@ -332,7 +332,7 @@ class BenchmarkConfig:
 
 @dataclass
 class FaultConfig:
-    """What is to go wrong in fresh episodes; see ``monitor.faults.Fault``. ``kind`` null: nothing."""
+    """What is to go wrong in fresh episodes; see ``monitor.faults.Fault``; null: nothing."""
 
     kind: str | None = None
     columns: list[int] = field(default_factory=list)
@@ -362,6 +362,29 @@ class MonitorJobConfig:
     monitor: MonitorConfig = MISSING
 
 
+@dataclass
+class DetectionJobConfig:
+    """``jsrl detection run=DIR``: how well changed inputs of a run's policy are noticed.
+
+    ``column`` of the observation is the sensor that fails, ``other`` the one it is swapped with.
+    ``clean`` and ``episodes`` are how many without, and with, each fault at each strength.
+    """
+
+    run: str = MISSING
+    column: int = MISSING
+    other: int = MISSING
+    seed: int | None = None
+    # The run's policy: its exploration-policy, or its own guide.
+    which: str = "exploration"
+    layers: str = r"inputs|.*activation_\d+|outputs"
+    interval: int = 5
+    clean: int = 300
+    episodes: int = 60
+    num_envs: int = 10
+    null: int = 400
+    output: str = MISSING
+
+
 def register() -> None:
     """Make the schema known to Hydra, under the names that the files in ``configs`` start from."""
     store = ConfigStore.instance()
@@ -374,6 +397,7 @@ def register() -> None:
             "benchmark_schema": BenchmarkConfig,
             "grid_schema": GridJobConfig,
             "monitor_schema": MonitorJobConfig,
+            "detection_schema": DetectionJobConfig,
         },
         "env": {"schema": EnvConfig},
         "dataset": {"schema": DatasetConfig},

@@ -59,7 +59,7 @@ def evaluate_run(run: Path, episodes: int, num_envs: int, key: int, output: Path
     for name, value in (("episodes", episodes), ("num_envs", num_envs)):
         if value < 1:
             raise UserError(f"{name}={value} must be at least 1")
-    config = _configuration(run)
+    config = run_configuration(run)
     state = load_checkpoint(newest_checkpoint(run))
     settings = env_settings(config.env)
     spec, streams = describe_env(settings), Streams(config.seeds)
@@ -135,7 +135,12 @@ def _policy(run: str | Path, state: dict[str, Any], which: str) -> GaussianPolic
     return build_policy(stored["description"], stored["state"])
 
 
-def _configuration(run: Path) -> TrainConfig:
+def run_configuration(run: Path) -> TrainConfig:
+    """The configuration of a run, as its folder holds it.
+
+    Raises:
+        UserError: if the folder is no run's.
+    """
     file = run / "config.yaml"
     if not file.exists():
         raise UserError(f"run={str(run)!r} is no run directory: it has no config.yaml")

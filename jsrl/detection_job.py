@@ -1,0 +1,187 @@
+"""``jsrl detection``: try every fault on a run's policy, and report who notices it."""
+
+import json
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jsrl.config import DetectionJobConfig
+from jsrl.errors import UserError
+from jsrl.files import read_json_record, write_whole
+from jsrl.loggers import Progress
+from jsrl.monitor.detector import Sample
+from jsrl.monitor.faults import Fault
+from jsrl.monitor.hooks import INPUTS, OUTPUTS, Capture
+from jsrl.monitor.power import (
+    PowerSettings,
+    Setting,
+    as_record,
+    judge_null,
+    judge_windows,
+    settings_of,
+    time_to_detection,
+)
+from jsrl.monitor.power_report import CLEAN, write_power_report
+from jsrl.monitor.rows import Rows, concatenate
+from jsrl.monitor_job import roll_out
+from jsrl.runs import load_policy, run_configuration
+from jsrl.seeding import Streams
+from jsrl.summary import versions
+
+KEYS = {"kind", "columns", "strength", "label", "p_values", "settings"}
+
+
+def run_detection(job: DetectionJobConfig, overrides: Sequence[str]) -> None:
+    """Do what is missing, then draw the report.
+
+    Args:
+        job: the typed configuration.
+        overrides: of the command line, which the report states.
+
+    Raises:
+        UserError: if the run is none, a column is not there, or the output holds another study.
+    """
+    study = Study(job)
+    study.complete()
+    kept = [o for o in overrides if not o.startswith(("output=/", "run=/"))]
+    command = shlex.join(["jsrl", "detection", *kept])
+    print(write_power_report(study.output, command))
+    print(f"\nthe report: {study.output / 'README.md'}")
+
+
+class Study:
+    """A policy, its clean episodes, and the faults that are tried on it.
+
+    Args:
+        job: the typed configuration.
+
+    Raises:
+        UserError: likewise.
+    """
+
+    def __init__(self, job: DetectionJobConfig) -> None:
+        self._job = job
+        self.output = Path(job.output)
+        self._config = run_configuration(Path(job.run))
+        seed = self._config.seeds[0] if job.seed is None else job.seed
+        self._policy = load_policy(Path(job.run), seed, job.which)
+        self._capture = Capture(self._policy, job.layers)
+        self._seed = seed
+        self._power = PowerSettings(null=job.null)
+        size = int(self._policy.arguments["observation_size"])
+        for name, column in (("column", job.column), ("other", job.other)):
+            if not 0 <= column < size:
+                raise UserError(f"{name}={column}: the observation has columns 0 to {size - 1}")
+        needed = self._power.reference + self._power.window
+        if job.clean < needed or job.episodes < self._power.window:
+            raise UserError(
+                f"clean={job.clean} must be at least {needed} and episodes={job.episodes} at "
+                f"least {self._power.window}"
+            )
+
+    def complete(self) -> None:
+        """Everything that has no record yet."""
+        started = time.monotonic()
+        clean = self._episodes("clean", self._job.clean, None)
+        observations = np.concatenate([sample.rows.observations for sample in clean])
+        settings = settings_of(
+            observations.mean(0).tolist(),
+            observations.std(0).tolist(),
+            self._job.column,
+            self._job.other,
+        )
+        progress = Progress(len(settings) + 1, "faults tried")
+        none = Setting(CLEAN, (), 0.0, "0")
+        if not self._is_there(none):
+            found = judge_null(clean, self._power, self._deepest())
+            # Others than the reference, which are the first of them.
+            fresh = clean[self._power.reference :]
+            waited = time_to_detection(clean, fresh, self._power)
+            self._write(none, found, waited, started)
+        progress.update(1)
+        for number, setting in enumerate(settings, start=2):
+            if not self._is_there(setting):
+                started = time.monotonic()
+                fault = Fault(setting.kind, setting.columns, setting.strength)
+                episodes = self._episodes(setting.name, self._job.episodes, fault)
+                found = judge_windows(clean, episodes, self._power, self._deepest())
+                waited = time_to_detection(clean, episodes, self._power)
+                self._write(setting, found, waited, started)
+            progress.update(number)
+        progress.close()
+
+    def _episodes(self, name: str, count: int, fault: Fault | None) -> list[Sample]:
+        rows: list[Rows] = []
+        activations: list[dict[str, Tensor]] = []
+
+        def sink(_: int, some: Rows, layers: dict[str, Tensor]) -> None:
+            rows.append(some)
+            activations.append(layers)
+
+        roll_out(
+            self._config,
+            self._policy,
+            self._capture,
+            Streams([self._seed], ("detection", name)),
+            count,
+            min(self._job.num_envs, count),
+            sink,
+            interval=self._job.interval,
+            fault=fault,
+        )
+        everything = concatenate(rows)
+        layers = {n: torch.cat([a[n] for a in activations]) for n in activations[0]}
+        whole = Sample(everything, layers)
+        last = {int(episode): i for i, episode in enumerate(everything.episode)}
+        order = sorted(last, key=lambda episode: last[episode])
+        return [whole.take(np.flatnonzero(everything.episode == e)) for e in order]
+
+    def _deepest(self) -> str:
+        """The last layer before the output, or what there is."""
+        inner = [n for n in self._capture.layers if n not in (INPUTS, OUTPUTS)]
+        return inner[-1] if inner else self._capture.layers[-1]
+
+    def _path(self, setting: Setting) -> Path:
+        return self.output / "raw" / f"{setting.name}.json"
+
+    def _is_there(self, setting: Setting) -> bool:
+        path = self._path(setting)
+        if not path.exists():
+            return False
+        record = read_json_record(path, KEYS, "the record of a fault", "it tried again")
+        if record["settings"] != self._settings():
+            raise UserError(
+                f"{path} is of other settings ({record['settings']}); use the same, or another "
+                "output"
+            )
+        return True
+
+    def _write(
+        self,
+        setting: Setting,
+        found: list[dict[str, float]],
+        waited: list[int | None],
+        started: float,
+    ) -> None:
+        record: dict[str, Any] = as_record(
+            setting,
+            found,
+            layers=self._capture.layers,
+            time_to_detection=waited,
+            settings=self._settings(),
+            environment=self._config.env.id,
+            versions=versions(),
+            wall_seconds=time.monotonic() - started,
+        )
+        write_whole(self._path(setting), (json.dumps(record, indent=1) + "\n").encode())
+
+    def _settings(self) -> dict[str, Any]:
+        names = ("seed", "column", "other", "interval", "clean", "episodes", "layers", "which")
+        return {**{n: getattr(self._job, n) for n in names}, **asdict(self._power)}
