@@ -1,8 +1,7 @@
 """One test of some episodes against a reference, over all layers at once.
 
 Layers are compared within cells: the same who-acted, and the same time in the episode. Beside them
-stand margins: of every column of the observation the mean within an episode, and its spread. A
-single sensor moves them where the kernel of all columns hardly sees it. All are judged together,
+stand margins, what single columns of the observation do within an episode. All are judged together,
 under the same splits of whole episodes.
 """
 
@@ -19,6 +18,7 @@ from jsrl.errors import UserError
 from jsrl.monitor.hooks import INPUTS
 from jsrl.monitor.joint import joint_min_p
 from jsrl.monitor.kernels import gaussian_kernel, mmd_of_splits, sum_over_blocks
+from jsrl.monitor.margins import margins_of_episodes
 from jsrl.monitor.rows import ACTORS, Rows
 from jsrl.monitor.sanity import action_bins, action_p_value, count_units, saturation_share
 from jsrl.monitor.splits import Splits, best_splits
@@ -71,7 +71,7 @@ class LayerFinding:
 
 @dataclass(frozen=True)
 class MarginFinding:
-    """What one column of the observation says, uncorrected: ``kind`` is ``mean`` or ``spread``."""
+    """What one column of the observation says, uncorrected; ``kind`` is of ``margins.KINDS``."""
 
     column: int
     actor: str
@@ -85,6 +85,7 @@ class Finding:
 
     Args:
         p_value: joint over all cells and margins; 0 where something is not finite.
+        layers_p_value: joint over the cells of layers alone.
         smallest_p: the smallest that these episodes could have given.
         layers: of each cell.
         margins: of each column of the observation.
@@ -95,6 +96,7 @@ class Finding:
     """
 
     p_value: float
+    layers_p_value: float
     smallest_p: float
     layers: tuple[LayerFinding, ...]
     margins: tuple[MarginFinding, ...]
@@ -119,7 +121,7 @@ def compare(
         saturation_share(torch.from_numpy(side.rows.actions)) for side in (reference, current)
     )
     if not _finite(current):
-        return Finding(0.0, 0.0, (), (), None, (saturation[0], saturation[1]), finite=False)
+        return Finding(0.0, 0.0, 0.0, (), (), None, (saturation[0], saturation[1]), finite=False)
     both = _Pooled(reference, current, settings)
     splits = best_splits(both.first, both.second, settings.permutations, generator)
     cells, kernels, sizes = both.kernels()
@@ -133,6 +135,7 @@ def compare(
     ]
     return Finding(
         joint.p_value,
+        joint_min_p(statistics).p_value,
         joint.smallest_p,
         tuple(found),
         tuple(
@@ -224,26 +227,17 @@ class _Pooled:
         return cells, kernels, sizes
 
     def margins(self) -> tuple[list[tuple[int, str, str]], Float[Tensor, "K B"]]:
-        """Mean and spread of every column within every episode, for each actor.
-
-        An episode in which an actor did not act stands at the mean of the others.
-        """
+        """What every column does in every episode, for each actor: column, actor and kind."""
         names: list[tuple[int, str, str]] = []
         features = []
-        count, columns = self.first + self.second, self.observations.shape[1]
         for actor in np.unique(self.actors):
             where = torch.from_numpy(np.flatnonzero(self.actors == actor))
-            values, blocks = self.observations[where].double(), self.blocks[where]
-            sizes = torch.bincount(blocks, minlength=count).double()[:, None]
-            mean = torch.zeros(count, columns, dtype=torch.float64)
-            mean = mean.index_add_(0, blocks, values) / sizes.clamp_min(1)
-            squares = torch.zeros_like(mean).index_add_(0, blocks, (values - mean[blocks]) ** 2)
-            spread = (squares / sizes.clamp_min(1)).sqrt()
-            there = sizes > 0
-            for kind, feature in (("mean", mean), ("spread", spread)):
-                average = (feature * there).sum(0) / there.sum()
-                features.append(torch.where(there, feature, average).T)
-                names += [(column, ACTORS[actor], kind) for column in range(columns)]
+            found = margins_of_episodes(
+                self.observations[where], self.blocks[where], self.first + self.second
+            )
+            for kind, values in found.items():
+                names += [(column, ACTORS[actor], kind) for column in range(len(values))]
+                features.append(values)
         return names, torch.cat(features)
 
     def episode_scores(self) -> Float[Tensor, " B"]:

@@ -202,8 +202,9 @@ def _columns(found: Audit) -> str:
     margins = sorted(check.finding.margins, key=lambda m: m.p_value)[:LISTED_MARGINS]
     body = [[f"{m.column}", m.kind, m.actor, _short(m.p_value)] for m in margins]
     note = (
-        "The columns that moved most, each alone, uncorrected: the mean within an episode, or its "
-        "spread. A sensor that is stuck has none."
+        "The columns that moved most, each alone, uncorrected, by what they do within an episode: "
+        "mean, spread, change from one row to the next, and relation, what the other columns do "
+        "not explain of it."
     )
     header = ["column", "what", "who acted", "p"]
     return f'{_table(header, body)}\n<p class="note">{note}</p>'

@@ -17,7 +17,7 @@ from jsrl.monitor.rows import Rows
 from jsrl.monitor.watch import Watch, WatchSettings, joined
 from jsrl.seeding import Streams, seed_sequence
 
-JOINT = "joint"
+JOINT, LAYERS = "joint", "joint of layers"
 RAW, KS, MAHALANOBIS = "raw observations", "Kolmogorov-Smirnov", "Mahalanobis"
 BASELINES = (RAW, KS, MAHALANOBIS)
 
@@ -103,7 +103,7 @@ def judge_window(
 
     detector = DetectorSettings(settings.permutations)
     finding = compare(reference, window, detector, generator(JOINT))
-    found = {JOINT: finding.p_value}
+    found = {JOINT: finding.p_value, LAYERS: finding.layers_p_value}
     for layer in finding.layers:
         found[f"layer {layer.layer}"] = layer.p_value
     if finding.finite:

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from jsrl.errors import UserError
 from jsrl.figures import COLOURS, DOTS_PER_INCH
 from jsrl.files import read_findings, write_whole
-from jsrl.monitor.power import BASELINES, JOINT
+from jsrl.monitor.power import BASELINES, JOINT, LAYERS
 from jsrl.report import UNDEFINED, markdown_table
 
 CLEAN = "clean"
@@ -38,7 +38,7 @@ def write_power_report(output: Path, command: str) -> str:
         raise UserError(f"{output / 'raw'} has no records yet; run jsrl detection to its end")
     level = float(clean["settings"]["level"])
     layers = [f"layer {name}" for name in clean["layers"]]
-    methods = [JOINT, *BASELINES]
+    methods = [JOINT, LAYERS, *BASELINES]
     table = _power_table(faults, methods, level)
     draw_power(output / "power.png", clean, faults, methods, level)
     draw_layers(output / "layers.png", faults, layers, level)
@@ -192,7 +192,7 @@ def _reading(clean: Record) -> str:
         "it is held; `biased`, `noisy`: standard deviations; `dropped`: probability of reading 0; "
         "`delayed`: steps; `rescaled`, `mass`, `friction`, `gear`: factor.",
         "`joint`: min-p over all layers and the margins of the observation, whole episodes "
-        "permuted. `raw observations`: MMD of the observation as it is, whole episodes permuted. "
+        "permuted; `joint of layers`: without the margins. `raw observations`: MMD of the observation as it is, whole episodes permuted. "
         "`Kolmogorov-Smirnov`: of every column, steps as independent draws, Bonferroni: as it is "
         "commonly used. `Mahalanobis`: action-conditional, of the last hidden layer, whole "
         "episodes permuted.",

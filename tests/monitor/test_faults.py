@@ -277,7 +277,7 @@ def test_an_observation_that_is_not_flat_is_explained():
 @pytest.mark.parametrize("kind", DYNAMICS)
 def test_an_environment_without_a_simulated_body_is_explained(kind):
     env = make_env(EnvSettings("Pendulum-v1"))
-    with pytest.raises(UserError, match="no MuJoCo model.*choose a sensor fault: stuck"):
+    with pytest.raises(UserError, match=r"no MuJoCo model.*choose a sensor fault: stuck"):
         with_fault(env, Fault(kind, (), 2.0))
     env.close()
 
