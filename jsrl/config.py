@@ -284,7 +284,8 @@ class TrainConfig:
     curriculum: CurriculumConfig = MISSING
     activation: ActivationConfig = MISSING
     logger: LoggerConfig = MISSING
-    monitor: MonitorConfig = MISSING
+    # With a default, so that runs of before it was there can still be read.
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
     offline: OfflineConfig = field(default_factory=OfflineConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)

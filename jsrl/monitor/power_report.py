@@ -192,7 +192,8 @@ def _reading(clean: Record) -> str:
         "it is held; `biased`, `noisy`: standard deviations; `dropped`: probability of reading 0; "
         "`delayed`: steps; `rescaled`, `mass`, `friction`, `gear`: factor.",
         "`joint`: min-p over all layers and the margins of the observation, whole episodes "
-        "permuted; `joint of layers`: without the margins. `raw observations`: MMD of the observation as it is, whole episodes permuted. "
+        "permuted; `joint of layers`: without the margins. "
+        "`raw observations`: MMD of the observation as it is, whole episodes permuted. "
         "`Kolmogorov-Smirnov`: of every column, steps as independent draws, Bonferroni: as it is "
         "commonly used. `Mahalanobis`: action-conditional, of the last hidden layer, whole "
         "episodes permuted.",
