@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jsrl.build import env_settings
 from jsrl.config import DetectionJobConfig
+from jsrl.envs.make import make_env
 from jsrl.errors import UserError
 from jsrl.files import read_json_record, write_whole
 from jsrl.loggers import Progress
 from jsrl.monitor.detector import Sample
-from jsrl.monitor.faults import Fault
+from jsrl.monitor.faults import DYNAMICS, Fault, scale_dynamics
 from jsrl.monitor.hooks import INPUTS, OUTPUTS, Capture
 from jsrl.monitor.power import (
     PowerSettings,
@@ -96,6 +98,7 @@ class Study:
             observations.std(0).tolist(),
             self._job.column,
             self._job.other,
+            self._possible_dynamics(),
         )
         progress = Progress(len(settings) + 1, "faults tried")
         none = Setting(CLEAN, (), 0.0, "0")
@@ -116,6 +119,20 @@ class Study:
                 self._write(setting, found, waited, started)
             progress.update(number)
         progress.close()
+
+    def _possible_dynamics(self) -> list[str]:
+        """Changes of dynamics that this environment knows."""
+        found = []
+        for kind in DYNAMICS:
+            env = make_env(env_settings(self._config.env))
+            try:
+                scale_dynamics(env, kind, 1.0)
+                found.append(kind)
+            except UserError:
+                continue
+            finally:
+                env.close()
+        return found
 
     def _episodes(self, name: str, count: int, fault: Fault | None) -> list[Sample]:
         rows: list[Rows] = []

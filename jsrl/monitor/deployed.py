@@ -13,11 +13,15 @@ from torch import Tensor, nn
 
 from jsrl.errors import UserError
 from jsrl.monitor.detector import DetectorSettings, Sample
-from jsrl.monitor.hooks import Capture, flatten_batch
+from jsrl.monitor.hooks import Capture
 from jsrl.monitor.recording import Recording, RecordingWriter, require_same_network
 from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
 from jsrl.monitor.watch import Check, Watch, WatchSettings
+from jsrl.networks import GaussianPolicy
 from jsrl.seeding import Streams
+
+MOST_LOOKS = 256
+"""Looks at an episode that are kept in memory; there are more than a test uses."""
 
 
 class Monitor:
@@ -65,6 +69,7 @@ class Monitor:
         self._numbers = np.zeros(0, np.int64)
         self._next_number = 0
         self._episodes: dict[int, list[Sample]] = {}
+        self._strides: dict[int, int] = {}
 
     @classmethod
     def wrap(
@@ -117,9 +122,15 @@ class Monitor:
         if self._clocks is None:
             return []
         ended = np.ones(len(self._clocks), bool) if mask is None else np.asarray(mask, bool)
+        if ended.shape != self._clocks.shape:
+            raise UserError(
+                f"mask has shape {ended.shape}; expected one entry for each of the "
+                f"{len(self._clocks)} robots that the policy was called with"
+            )
         found = []
         for robot in np.flatnonzero(ended):
             parts = self._episodes.pop(int(self._numbers[robot]), [])
+            self._strides.pop(int(self._numbers[robot]), None)
             if parts:
                 check = self._watch.add(_together(parts))
                 if check is not None:
@@ -143,6 +154,7 @@ class Monitor:
             )
         sizes = {n: v.shape[1] for n, v in self._watch.reference[0].activations.items()}
         writer = RecordingWriter(Path(folder), sizes)
+        writer.load_state_dict({"next": 0})
         for number, sample in enumerate(self._watch.reference):
             rows = replace(sample.rows, episode=np.full(len(sample.rows), number))
             writer.add(rows, {n: v.cpu().numpy() for n, v in sample.activations.items()})
@@ -155,18 +167,34 @@ class Monitor:
             UserError: if the recording is of another network.
         """
         recording = Recording(Path(folder))
-        rows = recording.rows()
-        device = next(self.policy.parameters()).device
-        for episode in rows.episodes():
-            found = self._capture.forward(torch.from_numpy(episode.observations).to(device))
-            activations = {n: flatten_batch(v, 1) for n, v in found.items()}
+        for episode in recording.rows().episodes():
+            observations = torch.from_numpy(episode.observations).to(self._capture.device)
+            # A policy of this package has an axis of seeds, here of one.
+            leading = observations.unsqueeze(0) if self._has_seeds else observations
+            try:
+                found = self._capture.forward(leading)
+            except RuntimeError as error:
+                raise UserError(
+                    f"{folder} is a recording of another network: this policy does not take its "
+                    f"observations of size {observations.shape[1]}"
+                ) from error
+            activations = {n: v.reshape(len(episode), -1) for n, v in found.items()}
             sizes = {n: v.shape[1] for n, v in activations.items()}
             require_same_network({"layers": recording.sizes}, sizes, recording.folder)
             self._watch.trust(Sample(episode, activations))
 
+    @property
+    def _has_seeds(self) -> bool:
+        return isinstance(self.policy, GaussianPolicy)
+
     def _watched(
         self, act: Callable[..., Any], observations: Tensor, arguments: Any, options: Any
     ) -> Any:
+        if not isinstance(observations, Tensor):
+            raise UserError(
+                f"the policy was called with a {type(observations).__name__}; a monitored policy "
+                "takes a torch.Tensor"
+            )
         batch = observations.shape[:-1]
         robots = batch.numel()
         if self._clocks is None:
@@ -185,27 +213,28 @@ class Monitor:
             with self._capture.attached(seen):
                 answer = act(observations, *arguments, **options)
             self._capture.require_all(seen)
-            self._keep(observations, answer, seen, len(batch))
+            self._keep(observations, answer, seen)
         else:
             answer = act(observations, *arguments, **options)
         self._clocks += 1
         return answer
 
-    def _keep(
-        self, observations: Tensor, answer: Any, seen: dict[str, Tensor], batch_dims: int
-    ) -> None:
+    def _keep(self, observations: Tensor, answer: Any, seen: dict[str, Tensor]) -> None:
+        """Remember what was looked at: of a long episode every second, fourth, … look only."""
         assert self._clocks is not None
-        while isinstance(answer, tuple | list):
-            answer = answer[0]
         robots = len(self._clocks)
         activations = {n: v.reshape(robots, -1) for n, v in seen.items()}
         seen_by, done = (
             part.detach().float().cpu().numpy().reshape(robots, -1).copy()
-            for part in (observations, answer)
+            for part in (observations, _first_tensor(answer))
         )
         for robot in range(robots):
-            one = slice(robot, robot + 1)
             number = int(self._numbers[robot])
+            looks = self._episodes.setdefault(number, [])
+            stride = self._strides.get(number, 1)
+            if int(self._clocks[robot]) // self._interval % stride:
+                continue
+            one = slice(robot, robot + 1)
             rows = Rows(
                 observations=seen_by[one],
                 actions=done[one],
@@ -217,8 +246,22 @@ class Monitor:
                 actor=np.array([ACTORS.index("exploration")]),
                 seed=np.array([self._seed]),
             )
-            sample = Sample(rows, {n: v[one] for n, v in activations.items()})
-            self._episodes.setdefault(number, []).append(sample)
+            looks.append(Sample(rows, {n: v[one] for n, v in activations.items()}))
+            if len(looks) > MOST_LOOKS:
+                del looks[1::2]
+                self._strides[number] = 2 * stride
+
+
+def _first_tensor(answer: Any) -> Tensor:
+    """The action, which stands first where a policy answers several things."""
+    while isinstance(answer, tuple | list) and answer:
+        answer = answer[0]
+    if not isinstance(answer, Tensor):
+        raise UserError(
+            f"the policy answered a {type(answer).__name__}; an action, or a tuple that begins "
+            "with one, was expected: wrap the policy in a module that answers that"
+        )
+    return answer
 
 
 def _together(parts: list[Sample]) -> Sample:

@@ -106,6 +106,10 @@ class Finding:
     cause: str | None = None
 
 
+class NothingToCompareError(UserError):
+    """No cell has two rows on both sides."""
+
+
 def compare(
     reference: Sample, current: Sample, settings: DetectorSettings, generator: torch.Generator
 ) -> Finding:
@@ -120,7 +124,7 @@ def compare(
     saturation = tuple(
         saturation_share(torch.from_numpy(side.rows.actions)) for side in (reference, current)
     )
-    if not _finite(current):
+    if not is_finite(current):
         return Finding(0.0, 0.0, 0.0, (), (), None, (saturation[0], saturation[1]), finite=False)
     both = _Pooled(reference, current, settings)
     splits = best_splits(both.first, both.second, settings.permutations, generator)
@@ -206,7 +210,7 @@ class _Pooled:
                     where = torch.from_numpy(np.flatnonzero(mask))
                     self.cells[(ACTORS[actor], int(number))] = where
         if not self.cells:
-            raise UserError(
+            raise NothingToCompareError(
                 "the reference and the episodes that are tested have no two rows each by the same "
                 "actor at the same time of an episode: lower monitor.interval, or record more"
             )
@@ -291,6 +295,8 @@ def _thinned(sample: Sample, most: int) -> Sample:
     return sample.take(np.sort(np.concatenate(kept)))
 
 
-def _finite(sample: Sample) -> bool:
-    values = [torch.from_numpy(sample.rows.observations), *sample.activations.values()]
-    return all(bool(v.isfinite().all()) for v in values)
+def is_finite(sample: Sample) -> bool:
+    """Whether everything that was seen, done and thought is finite."""
+    rows = sample.rows
+    values = [torch.from_numpy(part) for part in (rows.observations, rows.actions)]
+    return all(bool(v.isfinite().all()) for v in (*values, *sample.activations.values()))

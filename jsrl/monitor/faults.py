@@ -4,6 +4,7 @@ Sensor faults are Gymnasium wrappers around an environment with flat observation
 the policy sees, and nothing else. Changes of dynamics scale the MuJoCo model of the environment.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,9 +49,11 @@ class Fault:
             raise UserError(
                 f"fault.kind={self.kind!r} is unknown; choose one of {', '.join(FAULTS)}"
             )
+        if not math.isfinite(self.strength):
+            raise UserError(f"fault.strength={self.strength} must be a finite number")
         if self.kind in SENSOR_FAULTS and not self.columns:
             raise UserError(f"fault.kind={self.kind} needs fault.columns, such as [0]")
-        if self.kind == "swapped" and len(self.columns) != 2:
+        if self.kind == "swapped" and (len(self.columns) != 2 or len(set(self.columns)) != 2):
             raise UserError(f"fault.kind=swapped needs two columns, got {list(self.columns)}")
         if self.kind == "dropped" and not 0 <= self.strength <= 1:
             raise UserError(f"fault.strength={self.strength} is a probability, in [0, 1]")
@@ -85,7 +88,13 @@ class SensorFault(gym.Wrapper[Any, Any, Any, Any]):
 
     def __init__(self, env: gym.Env[Any, Any], fault: Fault) -> None:
         super().__init__(env)
-        size = int(np.prod(env.observation_space.shape or (0,)))
+        space = env.observation_space
+        if not isinstance(space, gym.spaces.Box) or len(space.shape) != 1:
+            raise UserError(
+                f"sensor faults are for flat observations, a Box of one axis; got {space}: wrap "
+                "the environment in gymnasium.wrappers.FlattenObservation first"
+            )
+        size = space.shape[0]
         wrong = [column for column in fault.columns if not 0 <= column < size]
         if wrong:
             raise UserError(
@@ -93,7 +102,8 @@ class SensorFault(gym.Wrapper[Any, Any, Any, Any]):
             )
         self.fault = fault
         self._columns = list(fault.columns)
-        self._past: deque[NDArray[Any]] = deque(maxlen=int(fault.strength) + 1)
+        steps = int(fault.strength) if fault.kind == "delayed" else 0
+        self._past: deque[NDArray[Any]] = deque(maxlen=steps + 1)
         self._generator = np.random.default_rng(seed_sequence(fault.seed, "fault"))
         self._falsify = FALSIFIERS[fault.kind]
 
@@ -149,13 +159,22 @@ def scale_dynamics(env: gym.Env[Any, Any], kind: str, factor: float) -> None:
     """Multiply mass and inertia of all bodies, sliding friction, or all gears, by a factor.
 
     Raises:
-        UserError: if the environment has no MuJoCo model.
+        UserError: if the environment has no MuJoCo model, or none of its contacts has friction.
     """
+    import mujoco
+
     model = mujoco_model(env)
     if kind == "mass":
         model.body_mass[:] *= factor
         model.body_inertia[:] *= factor
+        # The simulator keeps numbers that follow from the masses.
+        mujoco.mj_setConst(model, mujoco.MjData(model))
     elif kind == "friction":
+        if (model.geom_condim == 1).all():
+            raise UserError(
+                f"fault.kind=friction: contacts of {env.unwrapped} have no friction (condim 1), so "
+                "that nothing would change; choose another fault"
+            )
         model.geom_friction[:, 0] *= factor
     else:
         model.actuator_gear[:] *= factor

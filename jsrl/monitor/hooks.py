@@ -34,6 +34,7 @@ class Capture:
     def __init__(self, module: nn.Module, pattern: str) -> None:
         self._module = module
         self.layers = matching_layers(module, pattern)
+        self.device = next((p.device for p in module.parameters()), torch.device("cpu"))
         self._modules = [(n, m) for n, m in module.named_modules() if n in self.layers]
 
     @contextmanager
@@ -44,7 +45,9 @@ class Capture:
         """
         handles = [m.register_forward_hook(_keeper(into, name)) for name, m in self._modules]
         if INPUTS in self.layers:
-            handles.append(self._module.register_forward_pre_hook(_input_keeper(into)))
+            handles.append(
+                self._module.register_forward_pre_hook(_input_keeper(into), with_kwargs=True)
+            )
         if OUTPUTS in self.layers:
             handles.append(self._module.register_forward_hook(_keeper(into, OUTPUTS)))
         try:
@@ -125,8 +128,8 @@ def _keeper(into: dict[str, Tensor], name: str) -> Any:
 
 
 def _input_keeper(into: dict[str, Tensor]) -> Any:
-    def keep(module: nn.Module, arguments: Sequence[Any]) -> None:
-        into[INPUTS] = _copied(arguments[0] if arguments else None, INPUTS)
+    def keep(module: nn.Module, arguments: Sequence[Any], named: dict[str, Any]) -> None:
+        into[INPUTS] = _copied(next(iter((*arguments, *named.values())), None), INPUTS)
 
     return keep
 

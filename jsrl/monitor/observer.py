@@ -69,6 +69,7 @@ class Observer:
         if not self._seen:
             # The guide acted everywhere: what the network says all the same.
             observations = torch.from_numpy(moment.observations).view(*shape, -1)
+            observations = observations.to(self.capture.device)
             self._seen = self.capture.forward(observations)
         self.capture.require_all(self._seen)
         activations = {n: flatten_batch(v, 2).view(*shape, -1) for n, v in self._seen.items()}
@@ -124,8 +125,10 @@ class Observer:
         if self.share >= 1:
             return np.ones(len(moment.episodes), bool)
         keys = [(i // self.envs, int(e) + self.offset) for i, e in enumerate(moment.episodes)]
-        for key in keys:
-            if key not in self._chosen:
+        for key, counts in zip(keys, moment.counts, strict=True):
+            if not counts:
+                self._chosen[key] = False
+            elif key not in self._chosen:
                 drawn = self.streams.select(key[0]).integer("episode is recorded", key[1])[0]
                 self._chosen[key] = drawn < self.share * 2**31
         self._chosen = {key: self._chosen[key] for key in keys}

@@ -21,6 +21,12 @@ JOINT, LAYERS = "joint", "joint of layers"
 RAW, KS, MAHALANOBIS = "raw observations", "Kolmogorov-Smirnov", "Mahalanobis"
 BASELINES = (RAW, KS, MAHALANOBIS)
 
+DYNAMICS_FACTORS = {
+    "mass": (1.1, 1.5, 3.0),
+    "friction": (0.7, 0.3, 0.0),
+    "gear": (0.9, 0.7, 0.5),
+}
+
 Forward = Callable[[Rows], dict[str, Tensor]]
 
 
@@ -58,7 +64,11 @@ class Setting:
 
 
 def settings_of(
-    means: Sequence[float], spreads: Sequence[float], column: int, other: int
+    means: Sequence[float],
+    spreads: Sequence[float],
+    column: int,
+    other: int,
+    dynamics: Sequence[str],
 ) -> list[Setting]:
     """All faults at three strengths, of one column (``swapped``: with another).
 
@@ -67,6 +77,7 @@ def settings_of(
         spreads: standard deviations.
         column: that is concerned.
         other: that it is swapped with.
+        dynamics: which of them can be changed.
     """
     mean, spread = means[column], spreads[column]
     one: dict[str, list[tuple[float, str]]] = {
@@ -83,12 +94,11 @@ def settings_of(
         for strength, label in strengths
     ]
     found.append(Setting("swapped", (column, other), 0.0, "1"))
-    for kind, factors in (
-        ("mass", (1.1, 1.5, 3.0)),
-        ("friction", (0.7, 0.3, 0.0)),
-        ("gear", (0.9, 0.7, 0.5)),
-    ):
-        found += [Setting(kind, (), factor, f"{factor}") for factor in factors]
+    found += [
+        Setting(kind, (), factor, f"{factor}")
+        for kind in dynamics
+        for factor in DYNAMICS_FACTORS[kind]
+    ]
     return found
 
 

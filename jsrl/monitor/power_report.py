@@ -111,6 +111,8 @@ def _draw(
                 marker="os^Dvx+"[number % 7],
                 ms=4,
                 lw=1.2,
+                # What rejects clean windows as well has no power to be compared.
+                alpha=0.25 if null.get(method, 0.0) > 2 * level else 1.0,
                 label=label,
             )
         axis.axhline(level, color="#777777", lw=0.8, ls=":")

@@ -234,7 +234,7 @@ def _read(path: Path, name: str) -> NDArray[Any]:
         with h5py.File(path, "r") as file:
             values: NDArray[Any] = file[name][()]
             return values
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, TypeError, RuntimeError) as error:
         raise UserError(
             f"{path}: {name} cannot be read ({error}); remove the file to go on without its rows"
         ) from error

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 PHASES = ("offline", "guide", "exploration", "evaluation", "deployed")
 """``guide`` and ``exploration`` are online learning, by who acted; ``offline`` are the data."""
 
+EXPLORATION = PHASES.index("exploration")
+
 ACTORS = ("guide", "exploration", "data")
 """Who acted; whoever made a dataset is ``data``."""
 
@@ -65,10 +67,16 @@ class Rows:
         return mask
 
     def episodes(self) -> list["Rows"]:
-        """The rows of each episode, in the order in which the episodes end."""
-        last = {int(number): i for i, number in enumerate(self.episode)}
-        order = sorted(last, key=lambda number: last[number])
-        return [self.take(self.episode == number) for number in order]
+        """The rows of each episode, in the order in which the episodes end.
+
+        An episode that the guide begins and the exploration-policy ends is one.
+        """
+        phase = np.where(self.phase == PHASES.index("guide"), EXPLORATION, self.phase)
+        keys = np.stack([self.seed, phase, self.episode], 1)
+        names, which = np.unique(keys, axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        ends = np.array([np.flatnonzero(which == i)[-1] for i in range(len(names))], np.int64)
+        return [self.take(which == i) for i in np.argsort(ends)]
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:

@@ -5,6 +5,7 @@ tested together with the few before it. Another stage of the curriculum has a wa
 states are others there is expected, and no alarm.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,15 @@ import torch
 from torch import Tensor
 
 from jsrl.errors import UserError
-from jsrl.monitor.detector import DetectorSettings, Finding, Sample, compare, strangeness
+from jsrl.monitor.detector import (
+    DetectorSettings,
+    Finding,
+    NothingToCompareError,
+    Sample,
+    compare,
+    is_finite,
+    strangeness,
+)
 from jsrl.monitor.recording import rows_from, rows_state
 from jsrl.monitor.rows import Rows, concatenate
 from jsrl.monitor.sequential import AlphaSpending, ConformalMartingale, conformal_p_value
@@ -99,6 +108,10 @@ class Check:
     note: str = ""
 
 
+NOTHING = Finding(1.0, 1.0, 1.0, (), (), None, (0.0, 0.0), finite=True)
+"""Where episodes are too short to be compared."""
+
+
 class Watch:
     """See the module. All rows are of one seed.
 
@@ -112,9 +125,11 @@ class Watch:
         self._streams = streams
         self.reference: deque[Sample] = deque(maxlen=settings.reference)
         self._recent: deque[Sample] = deque(maxlen=settings.window)
+        # Whether each of them was part of a test that raised an alarm.
+        self._suspect: deque[bool] = deque(maxlen=settings.window)
+        self._leaving: list[Sample] = []
         self._passed: list[Sample] = []
         self._martingale = ConformalMartingale(settings.spending.level, settings.spending.episodes)
-        self._leaving: list[Sample] = []
         self.episodes = 0
         self.tests = 0
 
@@ -124,7 +139,13 @@ class Watch:
         return len(self.reference) == self.settings.reference
 
     def trust(self, episode: Sample) -> None:
-        """Add an episode to the reference."""
+        """Add an episode to the reference.
+
+        Raises:
+            UserError: if something in it is not finite.
+        """
+        if not is_finite(episode):
+            raise UserError("an episode that is not finite cannot be trusted: leave it out")
         self.reference.append(self._thin(episode))
 
     def add(self, episode: Sample) -> Check | None:
@@ -136,19 +157,21 @@ class Watch:
         if len(episode.rows) == 0:
             raise UserError("an episode without rows cannot be tested: lower monitor.interval")
         if not self.ready:
-            if all(bool(v.isfinite().all()) for v in episode.activations.values()):
+            if is_finite(episode):
                 self.trust(episode)
             return None
-        leaving = self._recent[0] if len(self._recent) == self.settings.window else None
+        if len(self._recent) == self.settings.window and not self._suspect[0]:
+            self._leaving.append(self._recent[0])
         self._recent.append(self._thin(episode))
+        self._suspect.append(False)
         self.episodes += 1
-        if self.settings.rolling and leaving is not None:
-            self._leaving.append(leaving)
         if self.episodes % self.settings.stride:
             return None
         check = self._check()
         self.tests += 1
-        if not check.alarm:
+        if check.alarm:
+            self._suspect.extend([True] * len(self._recent))
+        elif self.settings.rolling and self._permutations_reach(self.settings.window):
             self.reference.extend(self._leaving)
         self._leaving = []
         return check
@@ -167,6 +190,7 @@ class Watch:
             "passed": [rows_state(s.rows) for s in self._passed],
             "log_sums": list(self._martingale.log_sums),
             "bets": self._martingale.episodes,
+            "suspect": list(self._suspect),
             "leaving": [rows_state(s.rows) for s in self._leaving],
             "episodes": self.episodes,
             "tests": self.tests,
@@ -184,6 +208,7 @@ class Watch:
             for stored in state[name]:
                 rows = rows_from(stored)
                 episodes.append(Sample(rows, forward(rows)))
+        self._suspect.extend(state["suspect"])
         self._martingale.log_sums = tuple(state["log_sums"])
         self._martingale.episodes = state["bets"]
         self.episodes = state["episodes"]
@@ -196,27 +221,36 @@ class Watch:
     def _check(self) -> Check:
         spending = self.settings.spending
         reference, recent = self.latest()
-        finding = compare(reference, recent, self.settings.detector, self._generator())
         newest = self._recent[-1]
         episode, step = int(newest.rows.episode[-1]), int(newest.rows.step[-1])
+        try:
+            finding = compare(reference, recent, self.settings.detector, self._generator())
+        except NothingToCompareError as error:
+            return Check(
+                *(episode, step, NOTHING, 1.0, spending.per_test, "none", False, str(error))
+            )
+        p, level = finding.p_value, spending.per_test
         if not finding.finite:
-            note = "observations or activations are not finite"
-            return Check(episode, step, finding, 0.0, spending.per_test, "finite", True, note)
+            note = "observations, actions or activations are not finite"
+            return Check(episode, step, finding, 0.0, level, "finite", True, note)
         window = len(self._recent)
-        if spending.reachable(len(self.reference), window):
-            p, level = finding.p_value, spending.per_test
+        if self._permutations_reach(window):
             return Check(episode, step, finding, p, level, "permutations", p <= level)
-        if window < self.settings.window and spending.reachable(
-            len(self.reference), self.settings.window
-        ):
+        if self._permutations_reach(self.settings.window):
             note = f"{window} of {self.settings.window} episodes: not enough to tell yet"
-            p, level = finding.p_value, spending.per_test
             return Check(episode, step, finding, p, level, "permutations", False, note)
         return self._bet(finding, newest, episode, step)
+
+    def _permutations_reach(self, window: int) -> bool:
+        """Whether so many episodes, and so many permutations of them, can reach the level."""
+        spending, drawn = self.settings.spending, self.settings.detector.permutations + 1
+        return spending.reachable(len(self.reference), window) and drawn * spending.per_test >= 1
 
     def _bet(self, finding: Finding, newest: Sample, episode: int, step: int) -> Check:
         """Permutations cannot reach the level with so few episodes: bet on the newest."""
         settings, spending = self.settings, self.settings.spending
+        if self._martingale.episodes == self._martingale.horizon:
+            self._passed = []
         earlier = joined([*self.reference, *self._passed])
         rows = DetectorSettings(1, MARTINGALE_ROWS, settings.detector.time_bins)
         scores = strangeness(earlier, newest, rows).tolist()
@@ -227,8 +261,9 @@ class Watch:
         note = (
             f"permuting {len(self.reference)} and {settings.window} episodes cannot reach "
             f"{spending.per_test:.2g} (its smallest p-value is {finding.smallest_p:.2g}; "
-            f"{spending.reference_needed(settings.window)} reference episodes would): a conformal "
-            "martingale decides"
+            f"{spending.reference_needed(settings.window)} reference episodes and "
+            f"{math.ceil(1 / spending.per_test)} permutations would): a conformal martingale "
+            "decides, which is slow to notice with fewer than 50 episodes to compare with"
         )
         return Check(
             *(episode, step, finding, p, level, "martingale", self._martingale.alarm, note)

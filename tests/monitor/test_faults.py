@@ -250,7 +250,7 @@ def test_friction_that_no_contact_has_is_refused():
         (("swapped", (0, 1, 2)), r"swapped needs two columns, got \[0, 1, 2\]"),
         (("dropped", (0,), 1.5), r"fault\.strength=1\.5 is a probability"),
         (("dropped", (0,), -0.1), r"fault\.strength=-0\.1 is a probability"),
-        (("dropped", (0,), float("nan")), r"fault\.strength=nan is a probability"),
+        (("dropped", (0,), float("nan")), r"fault\.strength=nan must be a finite number"),
         (("delayed", (0,), 1.5), r"fault\.strength=1\.5 is a number of steps"),
         (("delayed", (0,), -1.0), r"fault\.strength=-1\.0 is a number of steps"),
         (("noisy", (0,), -1.0), r"fault\.strength=-1\.0 must be at least 0"),

@@ -117,11 +117,19 @@ def test_layers_come_back_by_phase_stage_and_seed(tmp_path):
 
 def test_episodes_come_in_the_order_in_which_they_end():
     numbers = np.array([5, 2, 5, 2, 9, 2])
-    of = replace(rows(0, 6), episode=numbers)
+    of = replace(rows(0, 6), episode=numbers, phase=np.full(6, 3), seed=np.zeros(6, np.int64))
     found = of.episodes()
     assert [part.episode[0] for part in found] == [5, 9, 2]
     assert [part.step.tolist() for part in found] == [[0, 20], [40], [10, 30, 50]]
     assert empty_rows(3, 2).episodes() == []
+
+
+def test_episodes_of_different_seeds_and_phases_are_different_ones():
+    numbers = np.zeros(6, np.int64)
+    # Two seeds; guide and exploration are parts of one episode, an evaluation is another.
+    phase, seed = np.array([1, 2, 1, 2, 3, 3]), np.array([0, 0, 7, 7, 7, 7])
+    found = replace(rows(0, 6), episode=numbers, phase=phase, seed=seed).episodes()
+    assert [part.step.tolist() for part in found] == [[0, 10], [20, 30], [40, 50]]
 
 
 def test_no_more_than_a_files_rows_are_in_memory(tmp_path):

@@ -99,7 +99,7 @@ def test_a_martingale_decides_where_permutations_cannot_and_the_note_says_so():
     assert check.method == "martingale"
     # 1 of 6 splits; 0.0025 needs 400 of them: one episode against 399.
     assert "permuting 5 and 1 episodes cannot reach 0.0025" in check.note
-    assert "smallest p-value is 0.17; 399 reference episodes would" in check.note
+    assert "smallest p-value is 0.17; 399 reference episodes and" in check.note
     assert "a conformal martingale decides" in check.note
     assert check.finding.smallest_p == pytest.approx(1 / 6)
     assert check.level == 0.05
@@ -181,7 +181,7 @@ def test_an_episode_that_is_not_finite_never_moves_into_the_reference():
     bad.rows.observations[3, 0] = np.nan
     check = watch.add(bad)
     assert check.alarm and check.p_value == 0 and check.method == "finite"
-    assert check.note == "observations or activations are not finite"
+    assert check.note == "observations, actions or activations are not finite"
     for _ in range(6):
         watch.add(source.episode())
     assert 30 not in numbers(watch.reference)
