@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from jsrl.activations import make_activation
-from jsrl.build import NETWORKS, network_activation
-from jsrl.config import ActivationConfig, TrainConfig
+from jsrl.build import NETWORKS, network_activation, watch_settings
+from jsrl.config import ActivationConfig, MonitorConfig, TrainConfig
 from jsrl.errors import UserError
 from jsrl.nondeterminism import LEVELS
 
@@ -40,6 +40,7 @@ def check(config: TrainConfig) -> None:
         ("orthogonal", "pytorch", "variance_scaling"),
     )
     _check_activations(config.activation)
+    check_monitor(config.monitor)
     _check_named(config)
     _check_seeds(config.seeds)
     _check_numbers(config)
@@ -76,6 +77,28 @@ def _check_activations(config: ActivationConfig) -> None:
             network_activation(config, network)[0],
             f"activation.{network}" if own.name else "activation",
         )
+
+
+def check_monitor(config: MonitorConfig) -> None:
+    """Raise UserError for the first number of a monitor that is out of its range.
+
+    Level, horizon, window and reference say so themselves where they are used.
+    """
+    at_least = {
+        1: ("interval", "chunk_rows", "chunks", "permutations", "rate_tests"),
+        2: ("trusted", "rows_per_episode", "rate_samples"),
+    }
+    for smallest, keys in at_least.items():
+        for key in keys:
+            value = getattr(config, key)
+            if value < smallest:
+                raise UserError(f"monitor.{key}={value} must be at least {smallest}")
+    if not 0 < config.share <= 1:
+        raise UserError(f"monitor.share={config.share} must lie in (0, 1]")
+    bins = config.time_bins
+    if bins != sorted(set(bins)) or any(edge < 1 for edge in bins):
+        raise UserError(f"monitor.time_bins={bins} must be steps from 1 on, each above the last")
+    watch_settings(config, accounts=1, rolling=False)
 
 
 def _check_named(config: TrainConfig) -> None:

@@ -13,7 +13,14 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from jsrl.config import BenchmarkConfig, EvaluateConfig, ExportConfig, ReportConfig
+from jsrl.config import (
+    BenchmarkConfig,
+    DetectionJobConfig,
+    EvaluateConfig,
+    ExportConfig,
+    MonitorJobConfig,
+    ReportConfig,
+)
 from jsrl.config import TrainConfig as _TrainConfig
 from jsrl.dataset_config import FAMILIES
 from jsrl.grid.config import GridJobConfig
@@ -27,6 +34,8 @@ SCHEMAS: dict[str, Any] = {
     "benchmark": BenchmarkConfig,
     **{f"dataset_{name}": schema for name, schema in FAMILIES.items()},
     "grid": GridJobConfig,
+    "monitor": MonitorJobConfig,
+    "detection": DetectionJobConfig,
     "reproducibility": ReproducibilityConfig,
 }
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from jsrl.build import env_settings, rate_settings, watch_settings
+from jsrl.checks import check_monitor
 from jsrl.config import FaultConfig, MonitorJobConfig, TrainConfig
 from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
@@ -19,7 +20,7 @@ from jsrl.monitor.faults import Fault, with_fault
 from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer
 from jsrl.monitor.page import write_page, write_violations
-from jsrl.monitor.recording import RecordingWriter
+from jsrl.monitor.recording import RecordingWriter, read_manifest, require_same_network
 from jsrl.monitor.rows import Rows, concatenate
 from jsrl.monitor.sources import as_deployed, read_episodes
 from jsrl.monitor.training import REFERENCE
@@ -67,6 +68,7 @@ class Subject:
     """
 
     def __init__(self, job: MonitorJobConfig) -> None:
+        check_monitor(job.monitor)
         self._job = job
         self._run = Path(job.run)
         self._config: TrainConfig = run_configuration(self._run)
@@ -145,7 +147,22 @@ class Subject:
 
     def _read(self, path: Path, phase: str | None) -> list[Rows]:
         size = self._policy.arguments["observation_size"]
-        return read_episodes(path, phase, self._seed, size)
+        episodes = read_episodes(path, phase, self._seed, size)
+        if path.is_dir():
+            self._require_own(path)
+        return episodes
+
+    def _require_own(self, folder: Path) -> None:
+        """See that a recording is of a network with the layers of this policy.
+
+        Which of them were recorded may differ.
+        """
+        everything = Capture(self._policy, ".*")
+        zeros = torch.zeros(1, 1, self._policy.arguments["observation_size"])
+        own = {name: value.numel() for name, value in everything.forward(zeros).items()}
+        recorded = read_manifest(folder)
+        shared = {name: size for name, size in own.items() if name in recorded["layers"]}
+        require_same_network(recorded, shared, folder)
 
     def _roll_out(
         self, episodes: int, sink: Callable[[int, Rows, dict[str, Tensor]], None]

@@ -45,7 +45,7 @@ NEEDS = {
 
 
 def test_the_groups_are_those_that_are_documented() -> None:
-    documented = "activation curriculum dataset env experiment grid guide learner logger"
+    documented = "activation curriculum dataset env experiment grid guide learner logger monitor"
     assert documented.split() == GROUPS
 
 
