@@ -227,14 +227,16 @@ def roll_out(
         streams.child("evaluator"),
         torch.device("cpu"),
     )
-    evaluator.observer = Observer(
+    observer = Observer(
         *(capture, list(streams.seeds), "deployed", interval, share),
         *(streams.child("recorded"), num_envs, sink),
     )
+    evaluator.observer = observer
     try:
         evaluator.evaluate(policy, None, np.zeros((1, episodes), np.int64), "monitor")
     finally:
         evaluator.close()
+    observer.flush()
 
 
 def build_fault(config: FaultConfig) -> Fault | None:

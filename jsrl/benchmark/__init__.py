@@ -9,6 +9,7 @@ from jsrl.benchmark.acting import measure_environment_steps, measure_latency
 from jsrl.benchmark.activations import measure_activations
 from jsrl.benchmark.collection import describe_collection, measure_collection
 from jsrl.benchmark.memory import measure_memory
+from jsrl.benchmark.monitoring import measure_monitor
 from jsrl.benchmark.problem import Sizes
 from jsrl.benchmark.results import collect_results, prepare_folder, render, write
 from jsrl.benchmark.updates import measure_cuda_updates, measure_updates
@@ -62,6 +63,7 @@ def benchmark(
             *measure_activations(sizes, seconds, compiled=compiled),
             *measure_latency(sizes, seconds),
             *measure_environment_steps(sizes, seconds),
+            *measure_monitor(sizes, seconds),
             *measure_collection(behaviour),
             *measure_memory(sizes.hidden, sizes.batch, memory_steps),
         ]

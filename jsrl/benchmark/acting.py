@@ -17,7 +17,7 @@ from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.networks import INITIALISATIONS, GaussianPolicy
 from jsrl.replay import OnlineBuffer
 from jsrl.seeding import Streams
-from jsrl.types import EnvSpec, TransitionLayout
+from jsrl.types import EnvSpec, StepObserver, TransitionLayout
 
 COUNTS = (1, 16)
 STEPS_IN_ROUND = 160
@@ -120,6 +120,10 @@ class CollectorLoop:
         self._policy = policy
         self._curricula = [ConstantCurriculum()]
         self.buffer = OnlineBuffer(1, capacity, layout, CPU)
+
+    def watch(self, observer: StepObserver) -> None:
+        """Let something look on from now on."""
+        self._collector.observer = observer
 
     def step(self) -> None:
         rows, _ = self._collector.step(self._policy, None, self._curricula)

@@ -114,12 +114,6 @@ def matching_layers(module: nn.Module, pattern: str) -> list[str]:
     return found
 
 
-def flatten_batch(values: Tensor, batch_dims: int) -> Tensor:
-    """``[*batch, …]`` as ``[N, D]``, of which the first ``batch_dims`` are the batch."""
-    count = values.shape[:batch_dims].numel()
-    return values.reshape(count, -1)
-
-
 def _keeper(into: dict[str, Tensor], name: str) -> Any:
     def keep(module: nn.Module, arguments: Sequence[Any], output: Any) -> None:
         into[name] = _copied(output, name)

@@ -11,10 +11,15 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsrl.monitor.hooks import Capture, flatten_batch
+from jsrl.monitor.hooks import Capture
 from jsrl.monitor.rows import ACTORS, PHASES, Rows
 from jsrl.seeding import Streams
 from jsrl.types import Moment
+
+STEPS_AT_ONCE = 64
+"""Steps that are looked at before their rows are made."""
+
+CLOCKS = ("step", "offset", "calls", "largest")
 
 Sink = Callable[[int, Rows, dict[str, Tensor]], None]
 """Takes the rows of one seed, by its place, and each layer's activations ``[N, D]`` in them."""
@@ -53,6 +58,7 @@ class Observer:
     largest: int = -1
     _seen: dict[str, Tensor] = field(default_factory=dict)
     _chosen: dict[tuple[int, int], bool] = field(default_factory=dict)
+    _waiting: list[tuple[int, Moment, dict[str, Tensor]]] = field(default_factory=list)
 
     def look(self) -> AbstractContextManager[Any] | None:
         """See ``StepObserver``."""
@@ -64,60 +70,106 @@ class Observer:
         return self.capture.attached(self._seen)
 
     def acted(self, moment: Moment) -> None:
-        """See ``StepObserver``."""
-        shape = (len(self.seeds), self.envs)
+        """See ``StepObserver``. Rows are made of many steps at once, which costs less."""
         if not self._seen:
             # The guide acted everywhere: what the network says all the same.
-            observations = torch.from_numpy(moment.observations).view(*shape, -1)
-            observations = observations.to(self.capture.device)
-            self._seen = self.capture.forward(observations)
+            observations = torch.from_numpy(moment.observations)
+            observations = observations.view(len(self.seeds), self.envs, -1)
+            self._seen = self.capture.forward(observations.to(self.capture.device))
         self.capture.require_all(self._seen)
-        activations = {n: flatten_batch(v, 2).view(*shape, -1) for n, v in self._seen.items()}
-        self.largest = max(self.largest, int(moment.episodes.max()) + self.offset)
-        wanted = moment.counts & self._recorded(moment)
+        self._waiting.append((self.step, moment, self._seen))
+        if len(self._waiting) >= STEPS_AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on the rows of all steps so far."""
+        if not self._waiting:
+            return
+        steps, moments, seen = zip(*self._waiting, strict=True)
+        self._waiting = []
+        self.largest = max(
+            self.largest, *(int(moment.episodes.max()) + self.offset for moment in moments)
+        )
+        wanted = np.stack([moment.counts & self._recorded(moment) for moment in moments])
+        wanted = wanted.reshape(len(steps), len(self.seeds), self.envs)
+        shape = (len(steps), len(self.seeds), self.envs, -1)
+        activations = {
+            name: torch.stack([of_step[name] for of_step in seen]).view(shape)
+            for name in self.capture.layers
+        }
         for index, seed in enumerate(self.seeds):
-            mask = wanted.reshape(shape)[index]
+            mask = wanted[:, index]
             if mask.any():
-                rows = self._rows(moment, index, seed, mask)
                 where = torch.from_numpy(mask)
-                self.sink(
-                    index,
-                    rows,
-                    {n: v[index][where.to(v.device)] for n, v in activations.items()},
-                )
+                layers = {n: v[:, index][where.to(v.device)] for n, v in activations.items()}
+                self.sink(index, self._rows(steps, moments, index, seed, mask), layers)
 
     def restart(self) -> None:
         """See ``StepObserver``."""
+        self.flush()
         self.offset = self.largest + 1
 
     def state_dict(self) -> dict[str, Any]:
-        """Clocks."""
-        return {name: getattr(self, name) for name in ("step", "offset", "calls", "largest")}
+        """Clocks, and the steps whose rows are not made yet.
+
+        They are kept as they are: a run that is saved in between makes the same rows at the same
+        time as one that is not.
+        """
+        clocks = {name: getattr(self, name) for name in CLOCKS}
+        waiting = [
+            {
+                "step": step,
+                "moment": {n: torch.from_numpy(v.copy()) for n, v in vars(moment).items()},
+                "seen": dict(seen),
+            }
+            for step, moment, seen in self._waiting
+        ]
+        return {**clocks, "waiting": waiting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from there."""
-        for name, value in state.items():
-            setattr(self, name, value)
+        for name in CLOCKS:
+            setattr(self, name, state[name])
+        self._waiting = [
+            (
+                entry["step"],
+                Moment(**{name: value.numpy() for name, value in entry["moment"].items()}),
+                {name: v.to(self.capture.device) for name, v in entry["seen"].items()},
+            )
+            for entry in state["waiting"]
+        ]
 
     def _rows(
-        self, moment: Moment, index: int, seed: int, mask: Bool[NDArray[np.bool_], " E"]
+        self,
+        steps: Sequence[int],
+        moments: Sequence[Moment],
+        index: int,
+        seed: int,
+        mask: Bool[NDArray[np.bool_], "K E"],
     ) -> Rows:
-        places = index * self.envs + np.flatnonzero(mask)
-        guided = moment.by_guide[places]
-        count = len(places)
+        """The rows of one seed where ``mask``, step after step."""
+        own = slice(index * self.envs, (index + 1) * self.envs)
+
+        def column(name: str) -> NDArray[Any]:
+            return np.stack([getattr(moment, name)[own] for moment in moments])[mask]
+
+        guided = column("by_guide")
         actor = np.where(guided, ACTORS.index("guide"), ACTORS.index("exploration"))
-        # Phases and actors of online learning bear the same names.
-        names = [ACTORS[i] for i in actor] if self.phase is None else [self.phase] * count
+        if self.phase is None:
+            # Phases and actors of online learning bear the same names.
+            phase = np.where(guided, PHASES.index("guide"), PHASES.index("exploration"))
+        else:
+            phase = np.full(len(actor), PHASES.index(self.phase))
         return Rows(
-            observations=moment.observations[places].copy(),
-            actions=moment.actions[places].copy(),
-            step=np.full(count, self.step, np.int64),
-            episode=moment.episodes[places] + self.offset,
-            time=moment.times[places],
-            phase=np.array([PHASES.index(name) for name in names], np.int64),
-            stage=moment.stages[places],
+            observations=column("observations"),
+            actions=column("actions"),
+            step=np.repeat(np.array(steps, np.int64)[:, None], self.envs, 1)[mask],
+            episode=column("episodes") + self.offset,
+            time=column("times"),
+            phase=phase.astype(np.int64),
+            stage=column("stages").astype(np.int64),
             actor=actor.astype(np.int64),
-            seed=np.full(count, seed, np.int64),
+            seed=np.full(len(actor), seed, np.int64),
         )
 
     def _recorded(self, moment: Moment) -> Bool[NDArray[np.bool_], " N"]:

@@ -152,6 +152,7 @@ class TrainingMonitor:
         Returns:
             A line for each alarm.
         """
+        self.online.flush()
         finished = self._finished_episodes()
         for key in dict.fromkeys(key for key, _ in finished):
             if key in self._watches:
@@ -225,14 +226,13 @@ class TrainingMonitor:
             writer.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
 
         episodes = np.zeros((len(self.seeds), self.settings.trusted), np.int64)
-        before, evaluator.observer = (
-            evaluator.observer,
-            self._observer("evaluation", self._envs[1], sink),
-        )
+        observer = self._observer("evaluation", self._envs[1], sink)
+        before, evaluator.observer = evaluator.observer, observer
         try:
             evaluator.evaluate(policy, None, episodes, "reference of the monitor")
         finally:
             evaluator.observer = before
+        observer.flush()
         writer.flush()
 
     def show(self, step: int, loggers: Loggers) -> None:
@@ -281,6 +281,8 @@ class TrainingMonitor:
 
     def flush(self) -> None:
         """Write what is in memory."""
+        for observer in (self.online, self.evaluation):
+            observer.flush()
         self._recording.flush()
 
     def _observer(self, phase: str | None, envs: int, sink: Any) -> Observer:
@@ -301,12 +303,15 @@ class TrainingMonitor:
 
     def _take_online(self, index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
         self._take(index, rows, activations)
-        for i in range(len(rows)):
-            row = rows.take(np.array([i]))
-            episode, stage = int(row.episode[0]), int(row.stage[0])
+        for episode in rows.episode.tolist():
             self._latest[(index, episode % self.online.envs)] = episode
-            key = (index, PHASES[int(row.phase[0])], stage, episode)
-            self._episodes.setdefault(key, []).append(row)
+        parts, which = np.unique(
+            np.stack([rows.phase, rows.stage, rows.episode], 1), axis=0, return_inverse=True
+        )
+        for number, (phase, stage, episode) in enumerate(parts.tolist()):
+            own = rows.take(which.reshape(-1) == number)
+            key = (index, PHASES[phase], stage, episode)
+            self._episodes.setdefault(key, []).append(own)
 
     def _finished_episodes(self) -> list[tuple[WatchKey, Rows]]:
         """Those that are no longer under way, in the order in which they ended."""
