@@ -1,0 +1,77 @@
+"""A change of the curriculum's stage changes which states are seen: expected, and no alarm."""
+
+import numpy as np
+import torch
+from commands import REACH, composed
+from fakes import FixedSteps
+
+from jsrl.build import env_settings
+from jsrl.collector import Collector
+from jsrl.envs.make import Environments, describe_env
+from jsrl.guides.base import ForeignGuide, GuideView
+from jsrl.loggers import JsonLinesLogger, Loggers
+from jsrl.monitor.detector import DetectorSettings
+from jsrl.monitor.rates import RateSettings
+from jsrl.monitor.training import TrainingMonitor, TrainingMonitorSettings
+from jsrl.monitor.watch import WatchSettings
+from jsrl.networks import INITIALISATIONS, GaussianPolicy
+from jsrl.seeding import Streams
+
+EPISODES = 200
+STAGES = ((0, 20), (1, 12), (2, 6), (3, 0))
+"""Stage, and steps of the guide: as the curriculum makes them fewer."""
+
+
+def into_a_corner(observations, seed_index, generator):
+    """The longer it acts, the further into the corner all episodes begin for the other."""
+    return np.ones((len(observations), 2), np.float32)
+
+
+def watched(tmp_path, stage_of):
+    """The alarms of 200 episodes of a fixed policy, with a stage that is told for each phase."""
+    config, _ = composed(*REACH)
+    settings = env_settings(config.env)
+    spec, streams = describe_env(settings), Streams([0])
+    policy = GaussianPolicy(1, spec.observation_size, spec.action_size, (16, 16))
+    policy.mlp.initialise(INITIALISATIONS["variance_scaling"], streams, "policy")
+    # It hardly moves, so that where the guide has brought it is what is seen from then on.
+    policy.log_std.data.fill_(-3.0)
+    environments = Environments(settings, 1)
+    collector = Collector(environments, spec, 1, streams.child("collector"), torch.device("cpu"))
+    guide = ForeignGuide(into_a_corner, GuideView(), spec, 1, "corner", "corner")
+    detector = DetectorSettings(permutations=6000, rows_per_episode=12)
+    watch = WatchSettings(accounts=2, stride=3, reference=30, detector=detector)
+    monitor = TrainingMonitor(
+        TrainingMonitorSettings(
+            r"inputs|.*activation_\d+|outputs", 2, 1.0, 4096, 4, 5, watch, RateSettings(2, 20)
+        ),
+        policy,
+        *([0], (1, 1), streams.child("monitor"), tmp_path / "monitor"),
+        (spec.observation_size, spec.action_size),
+    )
+    collector.observer = monitor.online
+    loggers, alarms, ended = Loggers(JsonLinesLogger(tmp_path / "metrics.jsonl", [0])), [], 0
+    while ended < EPISODES:
+        stage, guide_steps = STAGES[ended * len(STAGES) // EPISODES]
+        curricula = [FixedSteps(guide_steps, stage_of(stage))]
+        _, episodes = collector.step(policy, guide, curricula)
+        ended += len(episodes)
+        if episodes and ended % 25 == 0:
+            alarms += monitor.check(ended, loggers)
+    collector.close()
+    return alarms, monitor
+
+
+def test_two_hundred_good_episodes_across_stages_raise_no_alarm(tmp_path):
+    alarms, monitor = watched(tmp_path, lambda stage: stage)
+    assert alarms == []
+    tested = {key: watch.tests for key, watch in monitor._watches.items()}
+    # Every stage was tested, after its reference: its 50 episodes less 30, by three.
+    assert {key[2] for key, tests in tested.items() if tests} == {0, 1, 2, 3}
+    assert max(tested.values()) >= 5
+
+
+def test_the_same_episodes_without_their_stages_do(tmp_path):
+    alarms, _ = watched(tmp_path, lambda stage: 0)
+    assert alarms
+    assert "in stage 0" in alarms[0]
