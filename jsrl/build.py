@@ -1,7 +1,7 @@
 """From the configuration to the parts of a run: with ``train.py``, the composition root."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ from jsrl.seeding import Streams
 from jsrl.types import Consumes, Curriculum, EnvSpec, Guide, Learner
 
 COLLECTING_ENVIRONMENTS = 8
+NULL_SPLITS_IN_TRAINING = 10
+"""Of the detection rates' null quantile, which is computed at every evaluation."""
 NETWORKS = ("actor", "critic", "value")
 """Those that can have an activation of their own."""
 
@@ -298,7 +300,7 @@ def training_monitor_settings(config: MonitorConfig) -> TrainingMonitorSettings:
         chunks=config.chunks,
         trusted=config.trusted,
         watch=watch_settings(config, accounts=len(TESTED), rolling=True),
-        rates=rate_settings(config),
+        rates=replace(rate_settings(config), null_splits=NULL_SPLITS_IN_TRAINING),
     )
 
 

@@ -4,6 +4,7 @@ import difflib
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ COMMANDS = {
 
 EXIT_ALARM = 1
 EXIT_USER_ERROR = 2
+EXIT_CRASH = 3
 EXIT_SIGNAL = 128
 
 
@@ -274,7 +276,15 @@ def monitor_job(config: Any) -> None:
     from jsrl.monitor_job import run_monitor
 
     typed: Any = OmegaConf.to_object(config)
-    if run_monitor(typed):
+    try:
+        alarm = run_monitor(typed)
+    except UserError:
+        raise
+    # Python's own exit status for it would be that of an alarm.
+    except Exception:
+        traceback.print_exc()
+        raise SystemExit(EXIT_CRASH) from None
+    if alarm:
         raise SystemExit(EXIT_ALARM)
 
 

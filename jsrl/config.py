@@ -379,10 +379,11 @@ class DetectionJobConfig:
     which: str = "exploration"
     layers: str = r"inputs|.*activation_\d+|outputs"
     interval: int = 5
-    clean: int = 300
+    clean: int = 150
     episodes: int = 60
     num_envs: int = 10
-    null: int = 400
+    # Without a fault, of ``clean`` episodes each.
+    rollouts: int = 8
     output: str = MISSING
 
 

@@ -4,7 +4,7 @@ import json
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from jsrl.monitor.power import (
     PowerSettings,
     Setting,
     as_record,
-    judge_null,
     judge_windows,
     settings_of,
     time_to_detection,
@@ -76,7 +75,7 @@ class Study:
         self._policy = load_policy(Path(job.run), seed, job.which)
         self._capture = Capture(self._policy, job.layers)
         self._seed = seed
-        self._power = PowerSettings(null=job.null)
+        self._power = PowerSettings(rollouts=job.rollouts)
         size = int(self._policy.arguments["observation_size"])
         for name, column in (("column", job.column), ("other", job.other)):
             if not 0 <= column < size:
@@ -103,10 +102,7 @@ class Study:
         progress = Progress(len(settings) + 1, "faults tried")
         none = Setting(CLEAN, (), 0.0, "0")
         if not self._is_there(none):
-            found = judge_null(clean, self._power, self._deepest())
-            # Others than the reference, which are the first of them.
-            fresh = clean[self._power.reference :]
-            waited = time_to_detection(clean, fresh, self._power)
+            found, waited = self._without_fault(clean)
             self._write(none, found, waited, started)
         progress.update(1)
         for number, setting in enumerate(settings, start=2):
@@ -119,6 +115,21 @@ class Study:
                 self._write(setting, found, waited, started)
             progress.update(number)
         progress.close()
+
+    def _without_fault(
+        self, first: list[Sample]
+    ) -> tuple[list[dict[str, float]], list[int | None]]:
+        """Windows and sequences of independent roll-outs, each against its own reference."""
+        found: list[dict[str, float]] = []
+        waited: list[int | None] = []
+        for number in range(self._power.rollouts):
+            clean = first
+            if number > 0:
+                clean = self._episodes(f"clean {number}", self._job.clean, None)
+            fresh = clean[self._power.reference :]
+            found += judge_windows(clean, fresh, self._power, self._deepest())
+            waited += time_to_detection(clean, fresh, replace(self._power, sequences=1))
+        return found, waited
 
     def _possible_dynamics(self) -> list[str]:
         """Changes of dynamics that this environment knows."""
@@ -156,9 +167,9 @@ class Study:
         everything = concatenate(rows)
         layers = {n: torch.cat([a[n] for a in activations]) for n in activations[0]}
         whole = Sample(everything, layers)
-        last = {int(episode): i for i, episode in enumerate(everything.episode)}
-        order = sorted(last, key=lambda episode: last[episode])
-        return [whole.take(np.flatnonzero(everything.episode == e)) for e in order]
+        # In the order in which they began: those that end last are the long ones.
+        numbers = np.unique(everything.episode)
+        return [whole.take(np.flatnonzero(everything.episode == number)) for number in numbers]
 
     def _deepest(self) -> str:
         """The last layer before the output, or what there is."""

@@ -1,7 +1,7 @@
 """``jsrl monitor``: hold a run's policy against the episodes that it left as a reference."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from jsrl.config import FaultConfig, MonitorJobConfig, TrainConfig
 from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
-from jsrl.monitor.audit import Audit, audit
+from jsrl.monitor.audit import Audit, Auditor
 from jsrl.monitor.faults import Fault, with_fault
 from jsrl.monitor.hooks import Capture
-from jsrl.monitor.observer import Observer
+from jsrl.monitor.observer import Observer, Sink
 from jsrl.monitor.page import write_page, write_violations
 from jsrl.monitor.recording import RecordingWriter, read_manifest, require_same_network
 from jsrl.monitor.rows import Rows, concatenate
-from jsrl.monitor.sources import as_deployed, read_episodes
+from jsrl.monitor.sources import Source, alike, as_deployed, read_source
 from jsrl.monitor.training import REFERENCE
 from jsrl.networks import GaussianPolicy
 from jsrl.runs import load_policy, run_configuration
@@ -49,12 +49,16 @@ def run_monitor(job: MonitorJobConfig) -> bool:
     if job.data == TRUSTED:
         print(subject.keep_reference())
         return False
+    every = job.monitor.every
     while True:
         found = subject.look()
-        print(_line(found, subject.output), flush=True)
-        if found.alarm or job.monitor.every is None:
-            return found.alarm
-        time.sleep(job.monitor.every)
+        if found is not None:
+            print(_line(found, subject.output), flush=True)
+        if every is None:
+            return found is not None and found.alarm
+        if found is not None and found.alarm:
+            return True
+        time.sleep(every)
 
 
 class Subject:
@@ -88,6 +92,9 @@ class Subject:
                 f"monitor.every={every} repeats a look at a growing recording: it needs a number "
                 "of seconds above 0 and data=FOLDER"
             )
+        self._auditor: Auditor | None = None
+        self._interval = job.monitor.interval
+        self._seen: set[tuple[int, int]] = set()
         self.output = Path(job.output) if job.output else self._run / "monitor" / "audit"
 
     @torch.no_grad()
@@ -96,17 +103,25 @@ class Subject:
         found = self._capture.forward(torch.from_numpy(rows.observations).unsqueeze(0))
         return {name: values.view(len(rows), -1) for name, values in found.items()}
 
-    def look(self) -> Audit:
-        """Test what there is now, and write it down."""
-        found = audit(
-            as_deployed(self._reference()),
-            as_deployed(self._episodes()),
-            self.forward,
-            self._settings,
-            rate_settings(self._job.monitor),
-            self._streams,
-        )
-        of = self._describe()
+    def look(self) -> Audit | None:
+        """Test what is new, and write down what was found; None while there is nothing yet.
+
+        Raises:
+            UserError: if reference or data are not there or do not fit.
+        """
+        episodes = self._new_episodes()
+        if episodes is None:
+            return None
+        if self._auditor is None:
+            self._auditor = Auditor(
+                as_deployed(self._reference()),
+                self.forward,
+                self._settings,
+                rate_settings(self._job.monitor),
+                self._streams,
+            )
+        self._auditor.add(as_deployed(episodes))
+        found, of = self._auditor.audit(), self._describe()
         write_violations(self.output / "violations.json", found, of)
         write_page(self.output / "report.html", found, of)
         return found
@@ -117,40 +132,53 @@ class Subject:
             raise UserError("data=trusted makes the reference: leave out fault.kind")
         folder = self._run / "monitor" / REFERENCE
         recorded: list[tuple[Rows, dict[str, Tensor]]] = []
-        self._roll_out(self._job.monitor.trusted, lambda _, r, a: recorded.append((r, a)))
+        # Every step: whoever compares with them may have fewer.
+        self._roll_out(self._job.monitor.trusted, lambda _, r, a: recorded.append((r, a)), 1)
         sizes = {name: values.shape[1] for name, values in recorded[0][1].items()}
         writer = RecordingWriter(folder, sizes)
-        writer.load_state_dict({"next": 0})
+        writer.clear()
         for rows, activations in recorded:
             writer.add(rows, {name: values.numpy() for name, values in activations.items()})
-        writer.flush()
+        writer.complete()
         return f"{self._job.monitor.trusted} trusted episodes of seed {self._seed}: {folder}"
 
     def _reference(self) -> list[Rows]:
-        if self._job.reference is not None:
-            return self._read(Path(self._job.reference), None)
-        folder = self._run / "monitor" / REFERENCE
-        if not folder.exists():
+        """With rows as far apart as those of the episodes in question."""
+        key, path = "reference", self._job.reference
+        folder = self._run / "monitor" / REFERENCE if path is None else Path(path)
+        if path is None and not folder.exists():
             raise UserError(
                 f"run={str(self._run)!r} has no reference ({folder} is missing): it was trained "
                 f"with monitor=off; make one of trusted episodes by jsrl monitor run={self._run} "
                 "data=trusted"
             )
-        return self._read(folder, None)
+        return alike(self._read(folder, key, None), self._interval, self._streams)
 
-    def _episodes(self) -> list[Rows]:
-        if self._job.data != FRESH:
-            return self._read(Path(self._job.data), self._job.phase)
-        rows: list[Rows] = []
-        self._roll_out(self._job.episodes, lambda _, some, __: rows.append(some))
-        return concatenate(rows).episodes()
+    def _new_episodes(self) -> list[Rows] | None:
+        """Those that were not tested before; None where a growing recording has none yet."""
+        if self._job.data == FRESH:
+            rows: list[Rows] = []
+            self._roll_out(self._job.episodes, lambda _, some, __: rows.append(some))
+            self._interval = self._job.monitor.interval
+            return concatenate(rows).episodes()
+        path, growing = Path(self._job.data), self._job.monitor.every is not None
+        try:
+            source = self._read(path, "data", self._job.phase)
+        except UserError:
+            if growing and self._auditor is None and path.is_dir():
+                return None
+            raise
+        self._interval = source.interval
+        new = [rows for rows in source.episodes if _name(rows) not in self._seen]
+        self._seen |= {_name(rows) for rows in new}
+        return new
 
-    def _read(self, path: Path, phase: str | None) -> list[Rows]:
+    def _read(self, path: Path, key: str, phase: str | None) -> Source:
         size = self._policy.arguments["observation_size"]
-        episodes = read_episodes(path, phase, self._seed, size)
+        source = read_source(path, key, phase, self._seed, size)
         if path.is_dir():
             self._require_own(path)
-        return episodes
+        return source
 
     def _require_own(self, folder: Path) -> None:
         """See that a recording is of a network with the layers of this policy.
@@ -164,9 +192,8 @@ class Subject:
         shared = {name: size for name, size in own.items() if name in recorded["layers"]}
         require_same_network(recorded, shared, folder)
 
-    def _roll_out(
-        self, episodes: int, sink: Callable[[int, Rows, dict[str, Tensor]], None]
-    ) -> None:
+    def _roll_out(self, episodes: int, sink: Sink, interval: int | None = None) -> None:
+        interval = interval or self._job.monitor.interval
         roll_out(
             self._config,
             self._policy,
@@ -175,8 +202,7 @@ class Subject:
             episodes,
             min(self._job.num_envs, episodes),
             sink,
-            interval=self._job.monitor.interval,
-            share=self._job.monitor.share,
+            interval=interval,
             fault=self._fault,
         )
 
@@ -199,10 +225,9 @@ def roll_out(
     streams: Streams,
     episodes: int,
     num_envs: int,
-    sink: Callable[[int, Rows, dict[str, Tensor]], None],
+    sink: Sink,
     *,
     interval: int,
-    share: float = 1.0,
     fault: Fault | None = None,
 ) -> None:
     """Let a policy of one seed act alone, by its mode, in its run's environment.
@@ -216,7 +241,6 @@ def roll_out(
         num_envs: at a time.
         sink: takes what is recorded.
         interval: steps between two that are.
-        share: of the episodes that are.
         fault: what goes wrong in all of them, if anything.
     """
     settings = env_settings(config.env)
@@ -228,7 +252,7 @@ def roll_out(
         torch.device("cpu"),
     )
     observer = Observer(
-        *(capture, list(streams.seeds), "deployed", interval, share),
+        *(capture, list(streams.seeds), "deployed", interval, 1.0),
         *(streams.child("recorded"), num_envs, sink),
     )
     evaluator.observer = observer
@@ -237,6 +261,11 @@ def roll_out(
     finally:
         evaluator.close()
     observer.flush()
+
+
+def _name(rows: Rows) -> tuple[int, int]:
+    """Phase and number of an episode."""
+    return int(rows.phase[-1]), int(rows.episode[0])
 
 
 def build_fault(config: FaultConfig) -> Fault | None:
@@ -248,9 +277,9 @@ def build_fault(config: FaultConfig) -> Fault | None:
 
 def _line(found: Audit, output: Path) -> str:
     first = found.first_alarm
-    where = f"see {output / 'report.html'}"
+    where = f"See {output / 'report.html'}"
     if first is None:
-        return f"no alarm in {len(found.checks)} tests ({found.statement}); {where}"
+        return f"no alarm in {len(found.checks)} tests. {found.statement} {where}"
     alarms: Sequence[bool] = [check.alarm for check in found.checks]
     return (
         f"ALARM in {sum(alarms)} of {len(alarms)} tests, first after episode {first.episode} "

@@ -177,7 +177,8 @@ class Run:
         total = self.config.online.critic_warmup_steps
         if total == 0:
             return
-        throughout = [ConstantCurriculum(self.parts.spec.max_episode_steps)] * len(self.curricula)
+        whole = ConstantCurriculum(self.parts.spec.max_episode_steps, stage=-1)
+        throughout = [whole] * len(self.curricula)
         self.recorder.begin_stage("warming up the critic", total, self.clock.warmup_steps)
         while self.clock.warmup_steps < total:
             self._step(throughout)

@@ -3,9 +3,9 @@
 An audit holds everything that its reports show, as plain values and arrays.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from jsrl.errors import UserError
-from jsrl.monitor.detector import Sample
-from jsrl.monitor.rates import DetectionRates, RateSettings, detection_rates
+from jsrl.monitor.detector import Sample, rates_of_samples, standardised
+from jsrl.monitor.hooks import INPUTS
+from jsrl.monitor.rates import DetectionRates, RateSettings
 from jsrl.monitor.rows import Rows
 from jsrl.monitor.watch import Check, Forward, Watch, WatchSettings, joined
 from jsrl.monitor.witness import rank_samples
@@ -23,8 +24,9 @@ from jsrl.seeding import Streams
 WORST = 100
 """Violations that are listed."""
 
-RANKED_REFERENCE = 2000
-"""Rows of the reference that samples are ranked against: more would fill the memory."""
+CLOSE_ROWS, LATEST_EPISODES = 64, 60
+"""Rows of an episode, and episodes, that single steps are ranked among: memory grows with the
+square of both together."""
 
 
 @dataclass(frozen=True)
@@ -53,18 +55,18 @@ class Audit:
     """What was found.
 
     Args:
-        checks: of every episode, in order.
+        checks: the tests, in order.
         statement: the bound on false alarms.
-        violations: the steps that differ most, of the episodes since the first alarm, or of all.
-        rates: detection rates of ``layers``.
+        unusual: the steps that differ most, of the episodes since the first alarm, or of all.
+        rates: detection rates of ``layers`` over the same episodes.
         layers: their names.
         reference: the episodes that were trusted.
-        current: the episodes that the last two are about.
+        current: the episodes that ``unusual`` and ``rates`` are about.
     """
 
     checks: tuple[Check, ...]
     statement: str
-    violations: tuple[Violation, ...]
+    unusual: tuple[Violation, ...]
     rates: DetectionRates
     layers: tuple[str, ...]
     reference: Sample
@@ -76,77 +78,109 @@ class Audit:
         return any(check.alarm for check in self.checks)
 
     @property
+    def violations(self) -> tuple[Violation, ...]:
+        """The unusual steps, if there was an alarm: there always are some that differ most."""
+        return self.unusual if self.alarm else ()
+
+    @property
     def first_alarm(self) -> Check | None:
-        """The first check that did."""
+        """The first check that raised one."""
         return next((check for check in self.checks if check.alarm), None)
 
 
-def audit(
-    reference: Sequence[Rows],
-    episodes: Sequence[Rows],
-    forward: Forward,
-    settings: WatchSettings,
-    rates: RateSettings,
-    streams: Streams,
-) -> Audit:
-    """Test episodes in their order against a reference.
+class Auditor:
+    """Tests episodes as they come against a reference.
 
     Args:
-        reference: episodes that can be trusted; the latest that the settings ask for are used.
-        episodes: in question.
+        reference: episodes that can be trusted; the first that the settings ask for are used.
         forward: passes rows through the network.
         settings: of the tests; with fewer reference episodes than they ask for, what there is.
         rates: of the detection rates.
         streams: of one seed.
 
     Raises:
-        UserError: if there are fewer than two reference episodes, or none in question.
+        UserError: if there are fewer than two reference episodes.
     """
-    if len(reference) < 2 or not episodes:
-        raise UserError(
-            f"{len(reference)} episodes are the reference and {len(episodes)} in question; at "
-            "least 2 and 1 are needed: record more"
+
+    def __init__(
+        self,
+        reference: Sequence[Rows],
+        forward: Forward,
+        settings: WatchSettings,
+        rates: RateSettings,
+        streams: Streams,
+    ) -> None:
+        if len(reference) < 2:
+            raise UserError(f"the reference has {len(reference)} episodes; record at least 2")
+        wanted = min(settings.reference, len(reference))
+        self._settings = replace(settings, reference=wanted)
+        self._watch = Watch(self._settings, streams.child("audit"))
+        self._forward = forward
+        self._rates = rates
+        self._streams = streams
+        for rows in reference[:wanted]:
+            self._watch.trust(Sample(rows, forward(rows)))
+        self._checks: list[Check] = []
+        self._numbers: list[int] = []
+        # Since the first alarm: what is looked at closely.
+        self._samples: deque[Sample] = deque(maxlen=LATEST_EPISODES)
+
+    def add(self, episodes: Sequence[Rows]) -> None:
+        """Test more episodes, in their order."""
+        for rows in episodes:
+            sample = Sample(rows, self._forward(rows))
+            alarmed = any(check.alarm for check in self._checks)
+            if not alarmed or len(self._samples) < LATEST_EPISODES:
+                self._samples.append(_thinned(sample))
+            check = self._watch.add(sample)
+            if check is None:
+                continue
+            self._checks.append(check)
+            if check.alarm and not alarmed:
+                window = list(self._samples)[-self._settings.window :]
+                self._samples.clear()
+                self._samples.extend(window)
+
+    def audit(self) -> Audit:
+        """What was found so far.
+
+        Raises:
+            UserError: if no episode was tested yet.
+        """
+        if not self._samples:
+            raise UserError("there is no episode to test yet: record more")
+        trusted, current = joined(list(self._watch.reference)), joined(list(self._samples))
+        generator = torch.Generator().manual_seed(self._streams.integer("detection rates")[0])
+        named = replace(current, rows=_as_recorded(current.rows, self._samples))
+        return Audit(
+            tuple(self._checks),
+            self._settings.statement(self._watch.episodes),
+            unusual_steps(trusted, named),
+            rates_of_samples(trusted, current, self._rates, generator),
+            tuple(trusted.activations),
+            trusted,
+            named,
         )
-    wanted = min(settings.reference, len(reference))
-    watch = Watch(replace(settings, reference=wanted), streams.child("audit"))
-    for rows in reference[-wanted:]:
-        watch.trust(_sample(rows, forward))
-    checks, samples = [], []
-    for rows in episodes:
-        sample = _sample(rows, forward)
-        check = watch.add(sample)
-        samples.append(sample)
-        if check is not None:
-            checks.append(check)
-    first = next((i for i, check in enumerate(checks) if check.alarm), None)
-    since = 0 if first is None else max(0, (first + 1) * settings.stride - settings.window)
-    trusted, current = joined(list(watch.reference)), joined(samples[since:])
-    named = replace(current, rows=_numbered(current.rows, episodes[since:]))
-    generator = torch.Generator().manual_seed(streams.integer("detection rates")[0])
-    return Audit(
-        tuple(checks),
-        settings.statement(),
-        violations(trusted, named),
-        _rates(trusted, current, rates, generator),
-        tuple(trusted.activations),
-        trusted,
-        named,
-    )
 
 
-def violations(trusted: Sample, current: Sample) -> tuple[Violation, ...]:
-    """The steps of ``current`` that differ most, each with the layer that says so most clearly."""
+def unusual_steps(trusted: Sample, current: Sample) -> tuple[Violation, ...]:
+    """The steps of ``current`` that differ most, each with the layer that says so most clearly.
+
+    The p-value is that of this layer alone: the smallest of several, it orders and does not
+    decide.
+    """
     best: dict[int, tuple[float, float, str]] = {}
     for name, values in current.activations.items():
-        x = trusted.activations[name]
-        x = x[:: max(1, len(x) // RANKED_REFERENCE)]
         good = values.isfinite().all(1)
         for row in torch.nonzero(~good)[:, 0].tolist():
             best.setdefault(row, (0.0, -np.inf, name))
         rows = torch.nonzero(good)[:, 0]
-        if len(rows) < 2:
+        x, y = trusted.activations[name], values[rows]
+        if len(y) < 2:
             continue
-        ranked = rank_samples(x, values[rows], WORST)
+        if name == INPUTS:
+            x, y = standardised(torch.cat([x, y])).split([len(x), len(y)])
+        ranked = rank_samples(x, y, WORST)
         found = zip(ranked.indices, ranked.p_values, ranked.scores, strict=True)
         for place, p, score in found:
             row, entry = int(rows[place]), (float(p), -float(score), name)
@@ -172,24 +206,14 @@ def layer_arrays(sample: Sample) -> dict[str, Float[NDArray[np.float32], "N _"]]
     return {name: values[np.isfinite(values).all(1)] for name, values in arrays.items()}
 
 
-def _sample(rows: Rows, forward: Forward) -> Sample:
-    return Sample(rows, forward(rows))
+def _thinned(sample: Sample) -> Sample:
+    """At most so many rows of an episode are looked at closely."""
+    count = len(sample.rows)
+    if count <= CLOSE_ROWS:
+        return sample
+    return sample.take(np.linspace(0, count - 1, CLOSE_ROWS).round().astype(np.int64))
 
 
-def _rates(
-    trusted: Sample, current: Sample, settings: RateSettings, generator: torch.Generator
-) -> DetectionRates:
-    first = int(trusted.rows.episode.max()) + 1
-    blocks = torch.from_numpy(np.concatenate([trusted.rows.episode, current.rows.episode + first]))
-    layers = [
-        torch.nan_to_num(torch.cat([values, current.activations[name]]))
-        for name, values in trusted.activations.items()
-    ]
-    return detection_rates(layers, blocks, first, settings, generator)
-
-
-def _numbered(rows: Rows, episodes: Sequence[Rows]) -> Rows:
+def _as_recorded(rows: Rows, samples: Iterable[Sample]) -> Rows:
     """With the numbers that the episodes had in their recording."""
-    values: dict[str, Any] = dict(rows.__dict__)
-    values["episode"] = np.concatenate([episode.episode for episode in episodes])
-    return Rows(**values)
+    return replace(rows, episode=np.concatenate([sample.rows.episode for sample in samples]))

@@ -1,6 +1,7 @@
 """A monitor around any policy, outside of ``jsrl``: it acts through the monitor, which looks on."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -19,6 +20,9 @@ from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
 from jsrl.monitor.watch import Check, Watch, WatchSettings
 from jsrl.networks import GaussianPolicy
 from jsrl.seeding import Streams
+
+LATEST_CHECKS = 1000
+"""Tests that are remembered."""
 
 MOST_LOOKS = 256
 """Looks at an episode that are kept in memory; there are more than a test uses."""
@@ -44,13 +48,20 @@ class Monitor:
         interval: steps between two that are looked at.
         settings: of the tests.
         seed: of the permutations.
+        observation_dims: axes of one observation; those before it are robots.
 
     Raises:
         UserError: if the policy is no module or has no such layer.
     """
 
     def __init__(
-        self, policy: nn.Module, layers: str, interval: int, settings: WatchSettings, seed: int
+        self,
+        policy: nn.Module,
+        layers: str,
+        interval: int,
+        settings: WatchSettings,
+        seed: int,
+        observation_dims: int = 1,
     ) -> None:
         if not isinstance(policy, nn.Module):
             raise UserError(
@@ -59,7 +70,8 @@ class Monitor:
         if interval < 1:
             raise UserError(f"interval={interval} must be at least 1 step")
         self.policy = policy
-        self.checks: list[Check] = []
+        self.checks: deque[Check] = deque(maxlen=LATEST_CHECKS)
+        self.alarm = False
         self._capture = Capture(policy, layers)
         self._interval = interval
         self._watch = Watch(settings, Streams([seed], ("deployed",)))
@@ -68,7 +80,9 @@ class Monitor:
         self._clocks: NDArray[np.int64] | None = None
         self._numbers = np.zeros(0, np.int64)
         self._next_number = 0
+        self._observation_dims = observation_dims
         self._episodes: dict[int, list[Sample]] = {}
+        self._ended: dict[int, Sample] = {}
         self._strides: dict[int, int] = {}
 
     @classmethod
@@ -84,13 +98,14 @@ class Monitor:
         reference: int = 60,
         permutations: int = 50_000,
         seed: int = 0,
+        observation_dims: int = 1,
     ) -> Self:
         """Watch a policy; see ``WatchSettings`` for what the numbers mean."""
         detector = DetectorSettings(permutations)
         settings = WatchSettings(
             level, horizon, window=window, reference=reference, detector=detector
         )
-        return cls(policy, layers, interval, settings, seed)
+        return cls(policy, layers, interval, settings, seed, observation_dims)
 
     def __call__(self, observations: Tensor, *arguments: Any, **options: Any) -> Any:
         """What the policy answers, unchanged. ``observations`` are ``[O]`` or ``[*batch, O]``."""
@@ -108,11 +123,6 @@ class Monitor:
         """Whether the reference is complete."""
         return self._watch.ready
 
-    @property
-    def alarm(self) -> bool:
-        """Whether any test so far raised one."""
-        return any(check.alarm for check in self.checks)
-
     def end_episode(self, mask: Bool[NDArray[np.bool_], " B"] | None = None) -> list[Check]:
         """Episodes ended: of all, or of the robots in ``mask``.
 
@@ -127,19 +137,28 @@ class Monitor:
                 f"mask has shape {ended.shape}; expected one entry for each of the "
                 f"{len(self._clocks)} robots that the policy was called with"
             )
-        found = []
         for robot in np.flatnonzero(ended):
-            parts = self._episodes.pop(int(self._numbers[robot]), [])
-            self._strides.pop(int(self._numbers[robot]), None)
+            number = int(self._numbers[robot])
+            parts = self._episodes.pop(number, [])
+            self._strides.pop(number, None)
             if parts:
-                check = self._watch.add(_together(parts))
-                if check is not None:
-                    found.append(check)
+                self._ended[number] = _together(parts)
             self._clocks[robot] = 0
             self._numbers[robot] = self._next_number
             self._next_number += 1
-        self.checks += found
+        found = [check for check in self._test_in_order() if check is not None]
+        self.checks.extend(found)
+        self.alarm |= any(check.alarm for check in found)
         return found
+
+    def _test_in_order(self) -> Iterator[Check | None]:
+        """Test episodes in the order in which they began: those that end first are the short ones.
+
+        So an episode waits for those that began before it.
+        """
+        oldest = int(self._numbers.min())
+        for number in sorted(number for number in self._ended if number < oldest):
+            yield self._watch.add(self._ended.pop(number))
 
     def save_reference(self, folder: Path | str) -> None:
         """Write the reference, for a monitor of the same network in another process.
@@ -153,35 +172,57 @@ class Monitor:
                 f"{self._watch.settings.reference} episodes; run more before saving it"
             )
         sizes = {n: v.shape[1] for n, v in self._watch.reference[0].activations.items()}
-        writer = RecordingWriter(Path(folder), sizes)
-        writer.load_state_dict({"next": 0})
+        writer = RecordingWriter(Path(folder), sizes, interval=self._interval)
+        writer.clear()
         for number, sample in enumerate(self._watch.reference):
             rows = replace(sample.rows, episode=np.full(len(sample.rows), number))
             writer.add(rows, {n: v.cpu().numpy() for n, v in sample.activations.items()})
-        writer.flush()
+        writer.complete()
 
-    def load_reference(self, folder: Path | str) -> None:
-        """Take the episodes of a recording as reference, passed through the network as it is.
+    def load_reference(self, folder: Path | str, seed: int | None = None) -> None:
+        """Take the latest episodes of a recording as reference, as the network sees them now.
+
+        Args:
+            folder: that ``save_reference`` wrote, or the reference of a run of this package.
+            seed: of a recording of several seeds.
 
         Raises:
-            UserError: if the recording is of another network.
+            UserError: if the recording is of another network, of another interval, or too short.
         """
         recording = Recording(Path(folder))
-        for episode in recording.rows().episodes():
-            observations = torch.from_numpy(episode.observations).to(self._capture.device)
-            # A policy of this package has an axis of seeds, here of one.
-            leading = observations.unsqueeze(0) if self._has_seeds else observations
-            try:
-                found = self._capture.forward(leading)
-            except RuntimeError as error:
-                raise UserError(
-                    f"{folder} is a recording of another network: this policy does not take its "
-                    f"observations of size {observations.shape[1]}"
-                ) from error
-            activations = {n: v.reshape(len(episode), -1) for n, v in found.items()}
-            sizes = {n: v.shape[1] for n, v in activations.items()}
-            require_same_network({"layers": recording.sizes}, sizes, recording.folder)
-            self._watch.trust(Sample(episode, activations))
+        if recording.interval != self._interval:
+            raise UserError(
+                f"{folder} was recorded every {recording.interval} steps, this monitor looks every "
+                f"{self._interval}: use interval={recording.interval}"
+            )
+        episodes = recording.episodes(seed=seed)
+        seeds = sorted({int(rows.seed[0]) for rows in episodes})
+        if len(seeds) > 1:
+            raise UserError(f"{folder} holds seeds {seeds}; name one of them by seed=")
+        wanted = self._watch.settings.reference
+        if len(episodes) < wanted:
+            raise UserError(
+                f"{folder} holds {len(episodes)} episodes; this monitor has reference={wanted}"
+            )
+        for episode in episodes[-wanted:]:
+            self._watch.trust(Sample(episode, self._forward(episode, recording)))
+
+    def _forward(self, episode: Rows, recording: Recording) -> dict[str, Tensor]:
+        observations = torch.from_numpy(episode.observations).to(self._capture.device)
+        # A policy of this package has an axis of seeds, here of one.
+        leading = observations.unsqueeze(0) if self._has_seeds else observations
+        try:
+            found = self._capture.forward(leading)
+        except RuntimeError as error:
+            raise UserError(
+                f"{recording.folder} is a recording of another network: this policy does not take "
+                f"its observations of size {observations.shape[1]}"
+            ) from error
+        activations = {n: v.reshape(len(episode), -1) for n, v in found.items()}
+        shared = {n: v.shape[1] for n, v in activations.items() if n in recording.sizes}
+        known = {n: size for n, size in recording.sizes.items() if n in shared}
+        require_same_network({"layers": known}, shared, recording.folder)
+        return activations
 
     @property
     def _has_seeds(self) -> bool:
@@ -195,7 +236,7 @@ class Monitor:
                 f"the policy was called with a {type(observations).__name__}; a monitored policy "
                 "takes a torch.Tensor"
             )
-        batch = observations.shape[:-1]
+        batch = observations.shape[: observations.ndim - self._observation_dims]
         robots = batch.numel()
         if self._clocks is None:
             self._clocks = np.zeros(robots, np.int64)

@@ -17,8 +17,9 @@ from torch import Tensor
 from jsrl.errors import UserError
 from jsrl.monitor.hooks import INPUTS
 from jsrl.monitor.joint import joint_min_p
-from jsrl.monitor.kernels import gaussian_kernel, mmd_of_splits, sum_over_blocks
+from jsrl.monitor.kernels import gaussian_kernel_of_sparse, mmd_of_splits, sum_over_blocks
 from jsrl.monitor.margins import margins_of_episodes
+from jsrl.monitor.rates import DetectionRates, RateSettings, detection_rates
 from jsrl.monitor.rows import ACTORS, Rows
 from jsrl.monitor.sanity import action_bins, action_p_value, count_units, saturation_share
 from jsrl.monitor.splits import Splits, best_splits
@@ -127,9 +128,15 @@ def compare(
     if not is_finite(current):
         return Finding(0.0, 0.0, 0.0, (), (), None, (saturation[0], saturation[1]), finite=False)
     both = _Pooled(reference, current, settings)
+    if not both.comparable:
+        raise NothingToCompareError(
+            "the reference and the episodes that are tested have no two rows each by the same "
+            "actor at the same time of an episode: lower monitor.interval, or record more"
+        )
     splits = best_splits(both.first, both.second, settings.permutations, generator)
     cells, kernels, sizes = both.kernels()
     statistics = mmd_of_splits(torch.stack(kernels), torch.stack(sizes), splits.first_side)
+    statistics = statistics.cpu()
     margins, features = both.margins()
     joint = joint_min_p(torch.cat([statistics, differences_of_means(features, splits)]))
     of_layers, of_margins = joint.layer_p_values[: len(cells)], joint.layer_p_values[len(cells) :]
@@ -158,6 +165,23 @@ def strangeness(earlier: Sample, newest: Sample, settings: DetectorSettings) -> 
         UserError: likewise.
     """
     return _Pooled(earlier, newest, settings).episode_scores()
+
+
+def rates_of_samples(
+    reference: Sample, current: Sample, settings: RateSettings, generator: torch.Generator
+) -> DetectionRates:
+    """Detection rates of all layers; episodes are numbered from 0 within each side.
+
+    Raises:
+        UserError: if the reference has fewer than two episodes.
+    """
+    first = int(reference.rows.episode.max()) + 1
+    blocks = np.concatenate([reference.rows.episode, current.rows.episode + first])
+    layers = []
+    for name, values in reference.activations.items():
+        both = torch.nan_to_num(torch.cat([values, current.activations[name]]))
+        layers.append(standardised(both) if name == INPUTS else both)
+    return detection_rates(layers, torch.from_numpy(blocks), first, settings, generator)
 
 
 def differences_of_means(features: Float[Tensor, "K B"], splits: Splits) -> Float[Tensor, "K R"]:
@@ -201,19 +225,17 @@ class _Pooled:
         self.observations = torch.from_numpy(np.concatenate([s.rows.observations for s in sides]))
         self.actions = torch.from_numpy(np.concatenate([side.rows.actions for side in sides]))
         on_first = self.blocks.numpy() < self.first
+        self.comparable = False
         self.cells: dict[tuple[str, int], Tensor] = {}
         for actor in np.unique(actors):
             for number in np.unique(bins):
                 mask = (actors == actor) & (bins == number)
-                # MMD² is undefined with fewer than two samples on a side.
-                if min((mask & on_first).sum(), (mask & ~on_first).sum()) >= 2:
+                # Chosen by both sides together, so that cells do not depend on which is which.
+                if mask.sum() >= 4:
+                    rows = min((mask & on_first).sum(), (mask & ~on_first).sum())
+                    self.comparable |= bool(rows >= 2)
                     where = torch.from_numpy(np.flatnonzero(mask))
                     self.cells[(ACTORS[actor], int(number))] = where
-        if not self.cells:
-            raise NothingToCompareError(
-                "the reference and the episodes that are tested have no two rows each by the same "
-                "actor at the same time of an episode: lower monitor.interval, or record more"
-            )
 
     def kernels(self) -> tuple[list[Cell], list[Tensor], list[Tensor]]:
         """For each cell its kernel, summed over pairs of episodes, and its rows of each episode."""
@@ -223,7 +245,7 @@ class _Pooled:
             for (actor, number), where in self.cells.items():
                 samples = values[where.to(values.device)]
                 samples = standardised(samples) if name == INPUTS else samples
-                kernel, _ = gaussian_kernel(samples)
+                kernel, _ = gaussian_kernel_of_sparse(samples)
                 summed, of_blocks = sum_over_blocks(kernel, self.blocks[where], count)
                 cells.append((name, actor, number))
                 kernels.append(summed)
@@ -253,18 +275,11 @@ class _Pooled:
         """
         _, kernels, sizes = self.kernels()
         alone = Splits(torch.eye(self.first + self.second, dtype=torch.float64), exhaustive=False)
-        statistics = torch.cat(
-            [
-                mmd_of_splits(torch.stack(kernels), torch.stack(sizes), alone.first_side),
-                differences_of_means(self.margins()[1], alone),
-            ]
-        )
-        defined = statistics.isfinite()
-        count = defined.sum(1, keepdim=True).clamp_min(1)
-        known = torch.where(defined, statistics, 0.0)
-        mean = known.sum(1, keepdim=True) / count
-        deviation = torch.where(defined, statistics - mean, 0.0)
-        spread = (deviation.square().sum(1, keepdim=True) / count).sqrt()
+        of_layers = mmd_of_splits(torch.stack(kernels), torch.stack(sizes), alone.first_side)
+        of_margins = differences_of_means(self.margins()[1], alone)
+        statistics = torch.cat([of_layers.cpu(), of_margins])
+        deviation = statistics - statistics.mean(1, keepdim=True)
+        spread = deviation.square().mean(1, keepdim=True).sqrt()
         return (deviation / torch.where(spread > 0, spread, 1.0)).amax(0)
 
     def tested(self, cell: Cell) -> Float[Tensor, "N _"]:

@@ -64,8 +64,15 @@ class Capture:
             UserError: if a layer says nothing.
         """
         found: dict[str, Tensor] = {}
-        with self.attached(found):
-            self._module(observations)
+        # Evaluating: a pass that is only looked at must not move statistics or draw masks.
+        modes = [(module, module.training) for module in self._module.modules()]
+        self._module.eval()
+        try:
+            with self.attached(found):
+                self._module(observations)
+        finally:
+            for module, mode in modes:
+                module.training = mode
         self.require_all(found)
         return found
 
@@ -137,4 +144,5 @@ def _copied(value: Any, name: str) -> Tensor:
             f"layer {name} gave {type(value).__name__}; a tensor was expected: leave it out by "
             "monitor.layers"
         )
-    return value.detach().clone()
+    # In float32, whatever the network computes in: what follows are statistics.
+    return value.detach().to(torch.float32, copy=True)

@@ -60,7 +60,6 @@ def _p_value_of_every_split(statistics: Float[Tensor, "L R"]) -> Float[Tensor, "
 
 
 def _standardised(statistics: Float[Tensor, "L R"]) -> Float[Tensor, "L R"]:
-    finite = torch.where(statistics.isfinite(), statistics, 0.0).double()
-    spread = finite.std(1, keepdim=True)
-    z = (finite - finite.mean(1, keepdim=True)) / torch.where(spread > 0, spread, 1.0)
-    return torch.where(statistics.isfinite(), z, torch.inf)
+    spread = statistics.double().std(1, keepdim=True)
+    deviation = statistics.double() - statistics.double().mean(1, keepdim=True)
+    return deviation / torch.where(spread > 0, spread, 1.0)

@@ -4,31 +4,9 @@ With a zero diagonal and 0/1 sides Z, the sums within and between both sides of 
 products of matrices: no sample is gathered for any split.
 """
 
-from dataclasses import dataclass
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-
-
-@dataclass(frozen=True)
-class BlockKernels:
-    """Kernels of L layers, summed over pairs of B blocks.
-
-    Args:
-        sums: Σ k(z, z') over samples z ≠ z' of two blocks.
-        sizes: samples of each block.
-        bandwidths: of each layer; 0 where the median distance is, as in a layer that is dead.
-    """
-
-    sums: Float[Tensor, "L B B"]
-    sizes: Float[Tensor, "L B"]
-    bandwidths: Float[Tensor, " L"]
-
-    @property
-    def degenerate(self) -> Tensor:
-        """Bool ``[L]``: layers in which at least half of all pairs of samples are equal."""
-        return self.bandwidths == 0
 
 
 def squared_distances(samples: Float[Tensor, "*T N D"]) -> Float[Tensor, "*T N N"]:
@@ -44,9 +22,20 @@ def squared_distances(samples: Float[Tensor, "*T N D"]) -> Float[Tensor, "*T N N
 
 def median_distance(squared: Float[Tensor, "*T N N"]) -> Float[Tensor, "*T"]:
     """The lower median of the distances between different samples."""
+    return _distances(squared).median(-1).values.sqrt()
+
+
+def median_of_positive_distances(squared: Float[Tensor, "N N"]) -> Float[Tensor, ""]:
+    """The same without those that are 0; 0 where there is no other."""
+    distances = _distances(squared)
+    positive = distances[distances > 0]
+    return positive.median().sqrt() if len(positive) else squared.new_zeros(())
+
+
+def _distances(squared: Float[Tensor, "*T N N"]) -> Float[Tensor, "*T P"]:
     n = squared.shape[-1]
     above = torch.triu_indices(n, n, offset=1, device=squared.device)
-    return squared[..., above[0], above[1]].median(-1).values.sqrt()
+    return squared[..., above[0], above[1]]
 
 
 def gaussian_kernel(
@@ -58,7 +47,27 @@ def gaussian_kernel(
         The kernels, and the bandwidths; where a bandwidth is 0, the kernel is 0 everywhere.
     """
     squared = squared_distances(samples)
-    bandwidths = median_distance(squared)
+    return _kernel(squared, median_distance(squared))
+
+
+def gaussian_kernel_of_sparse(
+    samples: Float[Tensor, "N D"],
+) -> tuple[Float[Tensor, "N N"], Float[Tensor, ""]]:
+    """The same for a layer that may say the same most of the time.
+
+    Where more than half of all pairs are equal, the bandwidth is the median of the other
+    distances: a layer that was dead and comes alive has a kernel that shows it.
+    """
+    squared = squared_distances(samples)
+    bandwidth = median_distance(squared)
+    if bandwidth == 0:
+        bandwidth = median_of_positive_distances(squared)
+    return _kernel(squared, bandwidth)
+
+
+def _kernel(
+    squared: Float[Tensor, "*T N N"], bandwidths: Float[Tensor, "*T"]
+) -> tuple[Float[Tensor, "*T N N"], Float[Tensor, "*T"]]:
     scale = torch.where(bandwidths > 0, -0.5 / bandwidths.square(), 0.0)
     kernel = squared.mul_(scale[..., None, None]).exp_()
     kernel.mul_((bandwidths > 0)[..., None, None])
@@ -83,7 +92,8 @@ def mmd_of_splits(
     """The unbiased MMD² (Gretton et al. 2012, equation 3) of every layer under every split.
 
     Blocks may be of unequal length, so that the sides have other sizes under every split. Where a
-    side has fewer than two samples MMD² is undefined, and counts as infinite: as extreme as any.
+    side has fewer than two samples MMD² is undefined; it counts as 0, its mean where nothing is
+    different.
     """
     z = first_side.to(sums)
     within_first = (z * (sums @ z)).sum(-2)
@@ -95,4 +105,4 @@ def mmd_of_splits(
     n = sizes.to(sums).sum(-1, keepdim=True) - m
     statistics = within_first / (m * (m - 1)) + within_second / (n * (n - 1))
     statistics -= 2 * between / (m * n)
-    return torch.where(torch.minimum(m, n) >= 2, statistics, torch.inf)
+    return torch.where(torch.minimum(m, n) >= 2, statistics, 0.0)

@@ -98,7 +98,7 @@ def write_page(path: Path, found: Audit, of: dict[str, Any]) -> None:
         _layers(found),
         "<h2>Columns of the observation</h2>",
         _columns(found),
-        "<h2>Worst steps</h2>",
+        "<h2>Most unusual steps</h2>",
         _worst(found),
         "<h2>Embedding</h2>",
         _embedding(found),
@@ -149,12 +149,12 @@ def _state(found: Audit) -> str:
     first = found.first_alarm
     bound = html.escape(found.statement)
     if first is None:
-        text = f"<b>No alarm</b> in {len(found.checks)} tests. Probability {bound}."
+        text = f"<b>No alarm</b> in {len(found.checks)} tests. {bound}"
         return f'<p class="state good">{text}</p>'
     why = "something is not finite" if not first.finding.finite else f"p = {_short(first.p_value)}"
     text = (
         f"<b>Alarm</b>: {sum(check.alarm for check in found.checks)} of {len(found.checks)} tests, "
-        f"first after episode {first.episode} ({why}). Probability {bound}."
+        f"first after episode {first.episode} ({why}). {bound}"
     )
     return f'<p class="state bad">{text}</p>'
 
@@ -216,10 +216,13 @@ def _worst(found: Audit) -> str:
             *(str(v.episode), str(v.time), str(v.step)),
             *(_short(v.score), _short(v.p_value), html.escape(v.layer)),
         ]
-        for v in found.violations[:LISTED_WORST]
+        for v in found.unusual[:LISTED_WORST]
     ]
     header = ["episode", "time", "step", "witness", "conformal p", "layer"]
-    note = f"{len(found.violations)} are in violations.json."
+    note = (
+        "There always are steps that differ most: without an alarm they say little. p: of the "
+        f"layer that says it most clearly. {len(found.violations)} are in violations.json."
+    )
     return f'{_table(header, body)}\n<p class="note">{note}</p>'
 
 

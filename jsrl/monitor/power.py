@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -32,17 +31,17 @@ Forward = Callable[[Rows], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class PowerSettings:
-    """Windows of ``window`` episodes against ``reference`` ones, at ``level``.
+    """Windows of ``window`` episodes, one after another, against ``reference`` ones, at ``level``.
 
-    ``null`` windows are drawn from clean episodes; ``sequences`` of at most ``patience`` episodes
-    are watched, until an alarm.
+    ``rollouts`` without a fault, each with a reference of its own, tell of false alarms;
+    ``sequences`` of at most ``patience`` episodes are watched, until an alarm.
     """
 
     window: int = 3
     reference: int = 60
     level: float = 0.05
     permutations: int = 999
-    null: int = 400
+    rollouts: int = 8
     sequences: int = 6
     patience: int = 10
     watch_permutations: int = 8000
@@ -121,21 +120,6 @@ def judge_window(
         found[RAW] = raw_observations(reference, window, count, generator(RAW))
         found[KS] = kolmogorov_smirnov(reference, window)
         found[MAHALANOBIS] = mahalanobis(reference, window, deepest, count, generator(MAHALANOBIS))
-    return found
-
-
-def judge_null(
-    clean: Sequence[Sample], settings: PowerSettings, deepest: str
-) -> list[dict[str, float]]:
-    """The same where nothing is wrong: reference and window are drawn from clean episodes."""
-    found = []
-    for repetition in range(settings.null):
-        draws = np.random.default_rng(seed_sequence(repetition, "null windows"))
-        order = draws.permutation(len(clean))
-        window = joined([clean[i] for i in order[: settings.window]])
-        rest = order[settings.window : settings.window + settings.reference]
-        reference = joined([clean[i] for i in rest])
-        found.append(judge_window(reference, window, settings, deepest, repetition))
     return found
 
 

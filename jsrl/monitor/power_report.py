@@ -72,6 +72,19 @@ def rejected(record: Record, method: str, level: float) -> float | None:
     return float(np.mean(np.array(values) <= level)) if values else None
 
 
+def false_alarms(clean: Record, method: str, level: float) -> tuple[float, float] | None:
+    """The share of clean windows that a method rejects, and its standard error over roll-outs.
+
+    Windows of a roll-out share a reference, so that roll-outs are what is independent.
+    """
+    values = clean["p_values"].get(method)
+    if not values:
+        return None
+    per_rollout = np.split(np.array(values, float) <= level, clean["settings"]["rollouts"])
+    shares = np.array([part.mean() for part in per_rollout])
+    return float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(len(shares)))
+
+
 def draw_power(
     path: Path, clean: Record, faults: Sequence[Record], methods: Sequence[str], level: float
 ) -> None:
@@ -156,10 +169,9 @@ def _power_table(faults: Sequence[Record], methods: Sequence[str], level: float)
 def _null_table(clean: Record, methods: Sequence[str], level: float) -> str:
     body = []
     for method in methods:
-        share = rejected(clean, method, level)
-        count = len([p for p in clean["p_values"].get(method, []) if p is not None])
-        error = 0.0 if share is None else np.sqrt(share * (1 - share) / max(1, count))
-        shown = UNDEFINED if share is None else f"{share:.1%} ± {1.96 * error:.1%}"
+        found = false_alarms(clean, method, level)
+        count = len(clean["p_values"].get(method, []))
+        shown = UNDEFINED if found is None else f"{found[0]:.1%} ± {1.96 * found[1]:.1%}"
         body.append([method, shown, str(count)])
     return markdown_table(["method", f"rejected at {level:.0%}", "windows"], body)
 
@@ -186,9 +198,12 @@ def _time_table(clean: Record, faults: Sequence[Record]) -> str:
 def _reading(clean: Record) -> str:
     s = clean["settings"]
     lines = [
-        f"Windows of {s['window']} whole episodes against {s['reference']} of the reference. Clean "
-        f"windows: {s['null']} draws of reference and window from {s['clean']} episodes without a "
-        f"fault. A fault: {s['episodes']} episodes, from first step to last with it.",
+        f"Windows of {s['window']} whole episodes, one after another, against {s['reference']} of "
+        f"the reference. Clean windows: {s['rollouts']} independent roll-outs of {s['clean']} "
+        "episodes each, the first of them the reference; ± 95 %, over roll-outs. A fault: "
+        f"{s['episodes']} episodes, from first step to last with it, against the reference of the "
+        f"first roll-out: {s['episodes'] // s['window']} windows, so that a power of 0.5 is known "
+        f"to ± {0.98 / (s['episodes'] // s['window']) ** 0.5:.2f}.",
         f"Sensor faults are of column {s['column']} of the observation (`swapped`: with "
         f"{s['other']}). Strength of `stuck`: standard deviations from the column's mean at which "
         "it is held; `biased`, `noisy`: standard deviations; `dropped`: probability of reading 0; "

@@ -80,17 +80,6 @@ def detection_rates(
     return DetectionRates(rates, null.quantile(settings.quantile, 0, interpolation="higher"))
 
 
-def detection_rate(
-    x: Float[Tensor, "N D"],
-    y: Float[Tensor, "M D"],
-    settings: RateSettings,
-    generator: torch.Generator,
-) -> float:
-    """The rate of one layer, without its null quantile."""
-    on_first = torch.arange(len(x) + len(y)) < len(x)
-    return float(_rates([torch.cat([x, y])], on_first, settings, generator)[0])
-
-
 def _rates(
     layers: Sequence[Float[Tensor, "N _"]],
     on_first: Tensor,

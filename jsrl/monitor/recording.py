@@ -5,6 +5,7 @@ folder of them is read back by ``Recording``.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -22,6 +23,7 @@ from jsrl.files import read_json_record, replacing, write_whole
 from jsrl.monitor.rows import PHASES, Rows, concatenate
 
 MANIFEST = "recording.json"
+CHUNK = re.compile(r"chunk-\d+\.hdf5")
 LAYERS = "layers"
 COLUMNS = tuple(f.name for f in fields(Rows))
 
@@ -44,16 +46,26 @@ class RecordingWriter:
         sizes: of each layer.
         chunk_rows: rows of a file.
         chunks: so many files are kept, the newest.
+        interval: steps between two that are recorded.
+        envs: episodes that may be under way at a time, of a seed.
 
     Raises:
         UserError: if the folder cannot be written, or holds a recording of another network.
     """
 
     def __init__(
-        self, folder: Path, sizes: Mapping[str, int], chunk_rows: int = 4096, chunks: int = 64
+        self,
+        folder: Path,
+        sizes: Mapping[str, int],
+        chunk_rows: int = 4096,
+        chunks: int = 64,
+        *,
+        interval: int = 1,
+        envs: int = 1,
     ) -> None:
         self.folder = folder
         self.sizes = dict(sizes)
+        self._interval, self._envs = interval, envs
         self._chunk_rows = chunk_rows
         self._keep = chunks
         self._rows: list[Rows] = []
@@ -63,8 +75,7 @@ class RecordingWriter:
         if (folder / MANIFEST).exists():
             require_same_network(read_manifest(folder), self.sizes, folder)
         else:
-            manifest = {"layers": self.sizes, "phases": list(PHASES)}
-            write_whole(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+            self._write_manifest(complete=False)
 
     def add(self, rows: Rows, activations: Activations) -> None:
         """Add rows; full files are written.
@@ -100,6 +111,27 @@ class RecordingWriter:
         self._rows, self._activations, self._pending = [], [], 0
         for old in chunk_paths(self.folder)[: -self._keep]:
             old.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove what was recorded, by an earlier start of the same."""
+        self.load_state_dict({"next": 0})
+        self._write_manifest(complete=False)
+
+    def complete(self) -> None:
+        """Write what is in memory, and that every episode is there to its end."""
+        self.flush()
+        self._write_manifest(complete=True)
+
+    def _write_manifest(self, *, complete: bool) -> None:
+        manifest = {
+            "layers": self.sizes,
+            "phases": list(PHASES),
+            "interval": self._interval,
+            "envs": self._envs,
+            "complete": complete,
+        }
+        text = json.dumps(manifest, indent=1)
+        write_whole(self.folder / MANIFEST, f"{text}\n".encode())
 
     def state_dict(self) -> dict[str, Any]:
         """What is not written yet, and which file comes next."""
@@ -138,7 +170,11 @@ class Recording:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.sizes: dict[str, int] = dict(read_manifest(folder)["layers"])
+        manifest = read_manifest(folder)
+        self.sizes: dict[str, int] = dict(manifest["layers"])
+        self.interval = int(manifest["interval"])
+        self._envs = int(manifest["envs"])
+        self._complete = bool(manifest["complete"])
         self._paths = chunk_paths(folder)
         if not self._paths:
             raise UserError(f"{folder} holds a recording without a single row: nothing to look at")
@@ -149,7 +185,7 @@ class Recording:
         """The rows of a phase, a stage and a seed; None takes all."""
         _check_phase(phase)
         parts = []
-        for path in self._paths:
+        for path in self._there():
             rows = self._read_rows(path)
             parts.append(rows.take(rows.where(phase, stage, seed)))
         return concatenate(parts)
@@ -170,12 +206,33 @@ class Recording:
             raise UserError(f"{self.folder} has no layer {name!r}; it has {', '.join(self.sizes)}")
         _check_phase(phase)
         rows, values = [], []
-        for path in self._paths:
+        for path in self._there():
             of_file = self._read_rows(path)
             mask = of_file.where(phase, stage, seed)
             rows.append(of_file.take(mask))
             values.append(_read(path, f"{LAYERS}/{name}")[mask])
         return LayerRecord(np.concatenate(values), concatenate(rows))
+
+    def episodes(self, phase: str | None = None, seed: int | None = None) -> list[Rows]:
+        """The episodes that are there from beginning to end, in the order of their numbers.
+
+        While a recording grows, and where it ends in the middle, the newest of each seed and phase
+        may be cut short: as many as can be under way are left out. So are the oldest, once files
+        were removed.
+        """
+        found = self.rows(phase, seed=seed).episodes()
+        if self._complete:
+            return found
+        groups: dict[tuple[int, int], list[Rows]] = {}
+        for rows in found:
+            # By its last row: an episode ends in the phase of the exploration-policy.
+            groups.setdefault((int(rows.seed[0]), int(rows.phase[-1])), []).append(rows)
+        first = self._envs if chunk_number(self._paths[0]) > 0 else 0
+        return [rows for own in groups.values() for rows in own[first : -self._envs]]
+
+    def _there(self) -> list[Path]:
+        """The files, less those that whoever records has removed since."""
+        return [path for path in self._paths if path.exists()]
 
     def _read_rows(self, path: Path) -> Rows:
         return Rows(**{name: _read(path, name) for name in COLUMNS})
@@ -183,7 +240,7 @@ class Recording:
 
 def chunk_paths(folder: Path) -> list[Path]:
     """The files of a recording, oldest first."""
-    return sorted(folder.glob("chunk-*.hdf5"))
+    return sorted(path for path in folder.glob("chunk-*.hdf5") if CHUNK.fullmatch(path.name))
 
 
 def chunk_number(path: Path) -> int:
@@ -200,7 +257,12 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise UserError(f"{folder} is no recording: it has no {MANIFEST}")
-    return read_json_record(path, {"layers"}, "the description of a recording", "it written anew")
+    keys = {"layers", "interval", "envs", "complete"}
+    manifest = read_json_record(path, keys, "the description of a recording", "it written anew")
+    layers = manifest["layers"]
+    if not isinstance(layers, dict) or not all(isinstance(n, int) for n in layers.values()):
+        raise UserError(f"{path}: layers are {layers!r}, expected the size of each; restore it")
+    return manifest
 
 
 def require_same_network(

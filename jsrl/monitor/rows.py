@@ -67,16 +67,16 @@ class Rows:
         return mask
 
     def episodes(self) -> list["Rows"]:
-        """The rows of each episode, in the order in which the episodes end.
+        """The rows of each episode, in the order of their numbers within seed and phase.
 
-        An episode that the guide begins and the exploration-policy ends is one.
+        Numbers are given when episodes begin. In the order of their ends, those that end last of
+        several at a time would be the long ones, and no like of the others. An episode that the
+        guide begins and the exploration-policy ends is one.
         """
         phase = np.where(self.phase == PHASES.index("guide"), EXPLORATION, self.phase)
         keys = np.stack([self.seed, phase, self.episode], 1)
         names, which = np.unique(keys, axis=0, return_inverse=True)
-        which = which.reshape(-1)
-        ends = np.array([np.flatnonzero(which == i)[-1] for i in range(len(names))], np.int64)
-        return [self.take(which == i) for i in np.argsort(ends)]
+        return [self.take(which.reshape(-1) == i) for i in range(len(names))]
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:

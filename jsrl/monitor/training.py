@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
 from jsrl.loggers import Loggers
-from jsrl.monitor.detector import Sample
+from jsrl.monitor.detector import Sample, rates_of_samples
 from jsrl.monitor.figures import write_embedding
 from jsrl.monitor.hooks import Capture
-from jsrl.monitor.observer import Observer
-from jsrl.monitor.rates import RateSettings, detection_rate
+from jsrl.monitor.observer import Observer, Sink
+from jsrl.monitor.rates import RateSettings
 from jsrl.monitor.recording import RecordingWriter, rows_from, rows_state
 from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
 from jsrl.monitor.sanity import saturation_share, twin_disagreement
@@ -37,6 +37,8 @@ TESTED = ("guide", "exploration")
 """Phases that are tested while a run trains: they share the level."""
 
 TwinValues = Callable[[Tensor, Tensor], Tensor]
+
+KEPT_STAGES = 4
 
 WatchKey = tuple[int, str, int]
 """Place of the seed, phase, stage."""
@@ -108,21 +110,24 @@ class TrainingMonitor:
         self._envs = envs
         self._twin_values = twin_values
         self._folder = folder
-        self._device = next(policy.parameters()).device
+        self._device = self.capture.device
         probe = self.capture.forward(torch.zeros(len(seeds), 1, sizes[0], device=self._device))
         self.sizes = {name: value[0].numel() for name, value in probe.items()}
         self._recording = RecordingWriter(
-            folder / RECORDING, self.sizes, settings.chunk_rows, settings.chunks
+            *(folder / RECORDING, self.sizes, settings.chunk_rows, settings.chunks),
+            interval=settings.interval,
+            envs=max(envs),
         )
-        self.online = self._observer(None, envs[0], self._take_online)
-        self.evaluation = self._observer("evaluation", envs[1], self._take)
+        interval, share = settings.interval, settings.share
+        self.online = self._observer(None, envs[0], self._take_online, interval, share)
+        self.evaluation = self._observer("evaluation", envs[1], self._take, interval, share)
         self._episodes: dict[tuple[int, str, int, int], list[Rows]] = {}
         self._latest: dict[tuple[int, int], int] = {}
         self._watches: dict[WatchKey, Watch] = {}
 
     def begin(self) -> None:
         """A run begins that was not saved before: what an earlier start recorded is removed."""
-        self._recording.load_state_dict({"next": 0})
+        self._recording.clear()
 
     def record_data(self, data: TransitionData, first_rows: Int[NDArray[np.int64], " N"]) -> None:
         """Record transitions of the dataset, as the phase ``offline``, for every seed.
@@ -194,14 +199,17 @@ class TrainingMonitor:
     def _rates(
         self, index: int, phase: str, step: int, reference: Sample, recent: Sample
     ) -> dict[str, float]:
+        """Detection rates, each beside what it is where both sides are reference."""
         seed = self._streams.select(index).integer("detection rate", phase, step)[0]
         generator = torch.Generator().manual_seed(seed)
-        return {
-            f"monitor/detection_rate/{phase}/{name}": detection_rate(
-                values, recent.activations[name], self.settings.rates, generator
-            )
-            for name, values in reference.activations.items()
-        }
+        found = rates_of_samples(reference, recent, self.settings.rates, generator)
+        numbers = {}
+        for name, rate, quantile in zip(
+            reference.activations, found.rates, found.null_quantiles, strict=True
+        ):
+            numbers[f"monitor/detection_rate/{phase}/{name}"] = float(rate)
+            numbers[f"monitor/detection_rate_null/{phase}/{name}"] = float(quantile)
+        return numbers
 
     def _disagreement(self, index: int, rows: Rows) -> float:
         assert self._twin_values is not None
@@ -220,26 +228,29 @@ class TrainingMonitor:
             policy: the exploration-policy.
         """
         writer = RecordingWriter(self._folder / REFERENCE, self.sizes, self.settings.chunk_rows)
-        writer.load_state_dict({"next": 0})
+        writer.clear()
 
         def sink(index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
             writer.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
 
         episodes = np.zeros((len(self.seeds), self.settings.trusted), np.int64)
-        observer = self._observer("evaluation", self._envs[1], sink)
+        # Every step of every episode: whoever compares with them may have fewer.
+        observer = self._observer("evaluation", self._envs[1], sink, 1, 1.0)
         before, evaluator.observer = evaluator.observer, observer
         try:
             evaluator.evaluate(policy, None, episodes, "reference of the monitor")
         finally:
             evaluator.observer = before
         observer.flush()
-        writer.flush()
+        writer.complete()
 
     def show(self, step: int, loggers: Loggers) -> None:
         """Draw the reference and the latest episodes of the first seed's newest watch."""
         shown = [w for k, w in self._watches.items() if k[0] == 0 and w.tests]
         if not shown:
             return
+        # As the network is now, whether or not the run was resumed since the last test.
+        shown[-1].refresh(self._forward_of(0))
         reference, recent = shown[-1].latest()
         layers = {
             name: (values.cpu().numpy(), recent.activations[name].cpu().numpy())
@@ -285,18 +296,11 @@ class TrainingMonitor:
             observer.flush()
         self._recording.flush()
 
-    def _observer(self, phase: str | None, envs: int, sink: Any) -> Observer:
-        settings = self.settings
-        return Observer(
-            self.capture,
-            self.seeds,
-            phase,
-            settings.interval,
-            settings.share,
-            self._streams.child("recorded", phase or "online"),
-            envs,
-            sink,
-        )
+    def _observer(
+        self, phase: str | None, envs: int, sink: Sink, interval: int, share: float
+    ) -> Observer:
+        streams = self._streams.child("recorded", phase or "online")
+        return Observer(self.capture, self.seeds, phase, interval, share, streams, envs, sink)
 
     def _take(self, index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
         self._recording.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
@@ -314,16 +318,28 @@ class TrainingMonitor:
             self._episodes.setdefault(key, []).append(own)
 
     def _finished_episodes(self) -> list[tuple[WatchKey, Rows]]:
-        """Those that are no longer under way, in the order in which they ended."""
-        under_way = {(index, episode) for (index, _), episode in self._latest.items()}
-        done = [key for key in self._episodes if (key[0], key[3]) not in under_way]
-        found = [((k[0], k[1], k[2]), concatenate(self._episodes.pop(k))) for k in done]
-        return sorted(found, key=lambda entry: int(entry[1].step[-1]))
+        """Those that ended, in the order in which they began.
+
+        One that ended before another that began earlier waits for it: of several environments the
+        short episodes end first, and are no like of the others.
+        """
+        oldest = {
+            index: min(e for (i, _), e in self._latest.items() if i == index)
+            for index, _ in self._latest
+        }
+        done = sorted(
+            (key for key in self._episodes if key[3] < oldest[key[0]]), key=lambda key: key[3]
+        )
+        return [((k[0], k[1], k[2]), concatenate(self._episodes.pop(k))) for k in done]
 
     def _watch(self, key: WatchKey) -> Watch:
         if key not in self._watches:
             own = self._streams.select(key[0]).child("watch", key[1], key[2])
             self._watches[key] = Watch(self.settings.watch, own)
+            # Stages that are over are forgotten: the newest of each seed and phase are kept.
+            of_phase = [k for k in self._watches if k[:2] == key[:2]]
+            for old in of_phase[:-KEPT_STAGES]:
+                del self._watches[old]
         return self._watches[key]
 
     def _forward_of(self, index: int) -> Any:

@@ -8,7 +8,7 @@ states are others there is expected, and no alarm.
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -63,11 +63,11 @@ class WatchSettings:
     detector: DetectorSettings = field(default_factory=DetectorSettings)
 
     def __post_init__(self) -> None:
-        if self.window < 1 or self.reference < 2 or not 1 <= self.stride <= self.horizon:
+        if self.window < 1 or self.reference < 2 or not 1 <= self.stride <= self.window:
             raise UserError(
                 f"monitor.window={self.window} must be at least 1, "
                 f"monitor.reference={self.reference} at least 2, and monitor.stride={self.stride} "
-                f"at least 1 and at most monitor.horizon={self.horizon}"
+                "at least 1 and at most monitor.window: every episode is to be tested"
             )
         _ = self.spending
 
@@ -75,11 +75,16 @@ class WatchSettings:
     def spending(self) -> AlphaSpending:
         return AlphaSpending(self.level / self.accounts, max(1, self.horizon // self.stride))
 
-    def statement(self) -> str:
-        """The bound on false alarms, in a sentence."""
+    def statement(self, episodes: int) -> str:
+        """The bound on false alarms among so many episodes, in a sentence.
+
+        Every ``horizon`` episodes the account is opened anew; the bounds add up.
+        """
+        accounts = max(1, -(-episodes // self.horizon))
+        bound = min(1.0, accounts * self.level)
         return (
-            f"at most {self.level:.2g} for any false alarm in {self.horizon} episodes "
-            f"({self.spending.per_test:.2g} at each test, one for {self.stride})"
+            f"Where nothing is wrong, any alarm at all in {accounts * self.horizon} episodes has a "
+            f"probability of at most {bound:.2g}."
         )
 
 
@@ -157,17 +162,21 @@ class Watch:
         if len(episode.rows) == 0:
             raise UserError("an episode without rows cannot be tested: lower monitor.interval")
         if not self.ready:
-            if is_finite(episode):
-                self.trust(episode)
+            if not is_finite(episode):
+                return self._not_finite(episode)
+            self.trust(episode)
             return None
         if len(self._recent) == self.settings.window and not self._suspect[0]:
             self._leaving.append(self._recent[0])
         self._recent.append(self._thin(episode))
         self._suspect.append(False)
         self.episodes += 1
-        if self.episodes % self.settings.stride:
+        if not is_finite(episode):
+            check = self._not_finite(episode)
+        elif self.episodes % self.settings.stride:
             return None
-        check = self._check()
+        else:
+            check = self._check()
         self.tests += 1
         if check.alarm:
             self._suspect.extend([True] * len(self._recent))
@@ -218,6 +227,15 @@ class Watch:
         """The reference and the episodes that were tested last, each as one sample."""
         return joined(list(self.reference)), joined(list(self._recent))
 
+    def _not_finite(self, episode: Sample) -> Check:
+        """A fault without any test, whenever it comes."""
+        finding = replace(NOTHING, p_value=0.0, layers_p_value=0.0, finite=False)
+        note = "observations, actions or activations are not finite"
+        return Check(
+            *(int(episode.rows.episode[-1]), int(episode.rows.step[-1]), finding, 0.0),
+            *(self.settings.spending.per_test, "finite", True, note),
+        )
+
     def _check(self) -> Check:
         spending = self.settings.spending
         reference, recent = self.latest()
@@ -231,8 +249,8 @@ class Watch:
             )
         p, level = finding.p_value, spending.per_test
         if not finding.finite:
-            note = "observations, actions or activations are not finite"
-            return Check(episode, step, finding, 0.0, level, "finite", True, note)
+            # An episode before the newest, which is still in the window.
+            return self._not_finite(newest)
         window = len(self._recent)
         if self._permutations_reach(window):
             return Check(episode, step, finding, p, level, "permutations", p <= level)

@@ -142,15 +142,15 @@ def _row(cell: Mapping[str, Any], relu: Mapping[str, Any] | None, measure: str) 
     )
 
 
-def _ratio(cell: Mapping[str, Any], relu: Mapping[str, Any], measure: str) -> Estimate:
-    """Of the replicas that both have, resampled alike."""
+def _ratio(cell: Mapping[str, Any], relu: Mapping[str, Any], measure: str) -> Estimate | None:
+    """Of the replicas that both have, resampled alike; None where ReLU's differ in nothing."""
     both = sorted(set(_alive(cell)) & set(_alive(relu)))
     mine, theirs = (_among(one, measure, both) for one in (cell, relu))
+    if mean_over_pairs(theirs) == 0:
+        return None
     counts = resampled_runs(len(both))
     interval = ratio_interval(pair_means(mine, counts), pair_means(theirs, counts))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        value = np.divide(mean_over_pairs(mine), mean_over_pairs(theirs))
-    return Estimate(float(value), interval)
+    return Estimate(mean_over_pairs(mine) / mean_over_pairs(theirs), interval)
 
 
 def _improvement(mine: list[float], theirs: list[float] | None, better: str) -> Estimate | None:

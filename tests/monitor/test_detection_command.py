@@ -10,7 +10,7 @@ from jsrl.monitor.power import PowerSettings, settings_of, time_to_detection
 from jsrl.monitor.power_report import rejected
 
 QUICK = (
-    *("column=0", "other=1", "clean=70", "episodes=6", "null=5", "interval=4"),
+    *("column=0", "other=1", "clean=70", "episodes=6", "interval=4"),
     "layers=inputs|outputs",
 )
 
@@ -26,8 +26,10 @@ def trained(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def fewer(monkeypatch):
     """A study of seconds."""
-    small = PowerSettings(permutations=99, null=5, sequences=1, patience=4, watch_permutations=99)
-    monkeypatch.setattr("jsrl.detection_job.PowerSettings", lambda null: small)
+    small = PowerSettings(
+        permutations=99, rollouts=2, sequences=1, patience=4, watch_permutations=99
+    )
+    monkeypatch.setattr("jsrl.detection_job.PowerSettings", lambda rollouts: small)
 
 
 def test_a_study_goes_on_where_it_was_and_reports(trained, tmp_path, monkeypatch, capfd):

@@ -115,12 +115,12 @@ def test_layers_come_back_by_phase_stage_and_seed(tmp_path):
         assert same(recording.rows(phase, stage, seed), record.rows)
 
 
-def test_episodes_come_in_the_order_in_which_they_end():
+def test_episodes_come_in_the_order_of_their_numbers():
     numbers = np.array([5, 2, 5, 2, 9, 2])
     of = replace(rows(0, 6), episode=numbers, phase=np.full(6, 3), seed=np.zeros(6, np.int64))
     found = of.episodes()
-    assert [part.episode[0] for part in found] == [5, 9, 2]
-    assert [part.step.tolist() for part in found] == [[0, 20], [40], [10, 30, 50]]
+    assert [part.episode[0] for part in found] == [2, 5, 9]
+    assert [part.step.tolist() for part in found] == [[10, 30, 50], [0, 20], [40]]
     assert empty_rows(3, 2).episodes() == []
 
 
@@ -310,3 +310,33 @@ def test_a_damaged_file_is_named(tmp_path):
                 read()
     damaged.unlink()
     assert Recording(tmp_path).rows().step.tolist() == [10 * n for n in (*range(4), *range(8, 12))]
+
+
+def test_episodes_that_may_be_cut_short_are_left_out(tmp_path):
+    sizes = {"net.0": 3}
+
+    def recorded(envs, keep=64):
+        folder = tmp_path / f"{envs}-{keep}"
+        writer = RecordingWriter(folder, sizes, 10, keep, interval=5, envs=envs)
+        for number in range(8):
+            part = replace(
+                *(rows(0, 10),),
+                episode=np.full(10, number),
+                phase=np.full(10, 3),
+                seed=np.zeros(10, np.int64),
+            )
+            writer.add(part, {"net.0": np.zeros((10, 3), np.float32)})
+        return folder, writer
+
+    def numbers(folder):
+        return [int(part.episode[0]) for part in Recording(folder).episodes()]
+
+    folder, writer = recorded(2)
+    # The newest two may be under way.
+    assert numbers(folder) == [0, 1, 2, 3, 4, 5]
+    writer.complete()
+    assert numbers(folder) == list(range(8))
+    assert Recording(folder).interval == 5
+    # Of eight files the oldest three were removed, perhaps in the middle of an episode.
+    folder, _ = recorded(1, keep=5)
+    assert numbers(folder) == [4, 5, 6]

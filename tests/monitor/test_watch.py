@@ -133,7 +133,10 @@ def test_the_level_is_divided_over_tests_and_accounts():
     # 0.9 over 2 accounts, and 5 tests in 10 episodes.
     assert {check.level for check in checks[1::2]} == {0.9 / 2 / 5}
     assert [check.episode for check in checks[1::2]] == [9, 11, 13]
-    assert "at most 0.9 for any false alarm in 10 episodes (0.09" in watch.settings.statement()
+    said = watch.settings.statement(10)
+    assert "any alarm at all in 10 episodes has a probability of at most 0.9" in said
+    # The account is opened anew: the bounds of both add up.
+    assert "in 20 episodes has a probability of at most 1" in watch.settings.statement(11)
 
 
 def test_the_same_streams_give_the_same_tests_and_others_other_permutations():
@@ -198,7 +201,8 @@ def test_an_episode_that_is_not_finite_is_no_reference(of):
         # A layer may hide it: tanh(inf) is 1.
         bad.rows.observations[2, 1] = np.inf
         bad = replace(bad, activations={"outputs": torch.tanh(bad.activations["outputs"])})
-    assert watch.add(bad) is None
+    check = watch.add(bad)
+    assert (check.alarm, check.method, check.p_value) == (True, "finite", 0.0)
     assert len(watch.reference) == 0
 
 
@@ -318,7 +322,7 @@ def test_an_episode_without_rows_is_refused(is_ready):
         ({"window": 0}, r"monitor\.window=0 must be at least 1"),
         ({"reference": 1}, r"monitor\.reference=1 at least 2"),
         ({"stride": 0}, r"monitor\.stride=0"),
-        ({"stride": 11}, r"monitor\.stride=11 at least 1 and at most monitor\.horizon=10"),
+        ({"stride": 4, "window": 3}, r"monitor\.stride=4 at least 1 and at most monitor\.window"),
         ({"level": 1.0}, r"monitor\.level=1\.0 must lie between 0 and 1"),
         ({"level": 0.0}, r"monitor\.level=0\.0 must lie between 0 and 1"),
     ],
