@@ -102,8 +102,8 @@ class Study:
         progress = Progress(len(settings) + 1, "faults tried")
         none = Setting(CLEAN, (), 0.0, "0")
         if not self._is_there(none):
-            found, waited = self._without_fault(clean)
-            self._write(none, found, waited, started)
+            found, waited, rollouts = self._without_fault(clean)
+            self._write(none, found, waited, started, rollouts)
         progress.update(1)
         for number, setting in enumerate(settings, start=2):
             if not self._is_there(setting):
@@ -118,18 +118,25 @@ class Study:
 
     def _without_fault(
         self, first: list[Sample]
-    ) -> tuple[list[dict[str, float]], list[int | None]]:
-        """Windows and sequences of independent roll-outs, each against its own reference."""
+    ) -> tuple[list[dict[str, float]], list[int | None], list[int]]:
+        """Windows and sequences of independent roll-outs, each against its own reference.
+
+        Returns:
+            p-values of each window, times to an alarm, and the roll-out of each window: they may
+            have fewer than others, since an episode that was over before a row was due is none.
+        """
         found: list[dict[str, float]] = []
         waited: list[int | None] = []
+        rollouts: list[int] = []
         for number in range(self._power.rollouts):
             clean = first
             if number > 0:
                 clean = self._episodes(f"clean {number}", self._job.clean, None)
             fresh = clean[self._power.reference :]
             found += judge_windows(clean, fresh, self._power, self._deepest())
+            rollouts += [number] * (len(found) - len(rollouts))
             waited += time_to_detection(clean, fresh, replace(self._power, sequences=1))
-        return found, waited
+        return found, waited, rollouts
 
     def _possible_dynamics(self) -> list[str]:
         """Changes of dynamics that this environment knows."""
@@ -197,12 +204,14 @@ class Study:
         found: list[dict[str, float]],
         waited: list[int | None],
         started: float,
+        rollouts: list[int] | None = None,
     ) -> None:
         record: dict[str, Any] = as_record(
             setting,
             found,
             layers=self._capture.layers,
             time_to_detection=waited,
+            rollouts=rollouts,
             settings=self._settings(),
             environment=self._config.env.id,
             versions=versions(),

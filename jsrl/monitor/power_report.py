@@ -80,8 +80,8 @@ def false_alarms(clean: Record, method: str, level: float) -> tuple[float, float
     values = clean["p_values"].get(method)
     if not values:
         return None
-    per_rollout = np.split(np.array(values, float) <= level, clean["settings"]["rollouts"])
-    shares = np.array([part.mean() for part in per_rollout])
+    rejects, rollouts = np.array(values, float) <= level, np.array(clean["rollouts"])
+    shares = np.array([rejects[rollouts == number].mean() for number in np.unique(rollouts)])
     return float(shares.mean()), float(shares.std(ddof=1) / np.sqrt(len(shares)))
 
 
