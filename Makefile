@@ -17,7 +17,7 @@ demo: setup
 	@echo "More numbers:   $(BIN)/tensorboard --logdir runs/demo/tensorboard"
 
 test: setup
-	@echo "Running the tests in two processes: about 5 minutes."
+	@echo "Running the tests in two processes: about 8 minutes."
 	@$(BIN)/python -m pytest -n 2
 
 setup: $(VENV)/.ready
