@@ -34,7 +34,8 @@ EXIT_SIGNAL = 128
 def main() -> None:
     """Entry point.
 
-    Exit status 0; 1 on an alarm; 2 after a mistake that the user can mend; 128 + n on signal n.
+    Exit status 0; 1 on an alarm; 2 after a mistake that the user can mend; 3 after a fault of
+    the monitor itself, which is no alarm; 128 + n on signal n.
     """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):

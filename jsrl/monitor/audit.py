@@ -131,7 +131,7 @@ class Auditor:
             sample = Sample(rows, self._forward(rows))
             alarmed = any(check.alarm for check in self._checks)
             if not alarmed or len(self._samples) < LATEST_EPISODES:
-                self._samples.append(_thinned(sample))
+                self._samples.append(sample.thinned(CLOSE_ROWS))
             check = self._watch.add(sample)
             if check is None:
                 continue
@@ -204,14 +204,6 @@ def layer_arrays(sample: Sample) -> dict[str, Float[NDArray[np.float32], "N _"]]
     """Activations as arrays, finite rows only."""
     arrays = {name: values.cpu().numpy() for name, values in sample.activations.items()}
     return {name: values[np.isfinite(values).all(1)] for name, values in arrays.items()}
-
-
-def _thinned(sample: Sample) -> Sample:
-    """At most so many rows of an episode are looked at closely."""
-    count = len(sample.rows)
-    if count <= CLOSE_ROWS:
-        return sample
-    return sample.take(np.linspace(0, count - 1, CLOSE_ROWS).round().astype(np.int64))
 
 
 def _as_recorded(rows: Rows, samples: Iterable[Sample]) -> Rows:

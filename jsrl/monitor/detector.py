@@ -41,6 +41,13 @@ class Sample:
         picked = {n: v[where.to(v.device)] for n, v in self.activations.items()}
         return Sample(self.rows.take(which), picked)
 
+    def thinned(self, most: int) -> "Sample":
+        """At most so many rows, evenly spread, of an episode."""
+        count = len(self.rows)
+        if count <= most:
+            return self
+        return self.take(np.linspace(0, count - 1, most).round().astype(np.int64))
+
 
 @dataclass(frozen=True)
 class DetectorSettings:
@@ -209,7 +216,6 @@ class _Pooled:
 
     def __init__(self, reference: Sample, current: Sample, settings: DetectorSettings) -> None:
         sides = [_thinned(side, settings.rows_per_episode) for side in (reference, current)]
-        self._sides = sides
         numbered = [np.unique(side.rows.episode, return_inverse=True) for side in sides]
         self.first, self.second = (len(names) for names, _ in numbered)
         blocks = np.concatenate([numbered[0][1], numbered[1][1] + self.first])

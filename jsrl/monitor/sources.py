@@ -1,7 +1,7 @@
 """Episodes to look at: from a recording, or from a file of offline data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -108,4 +108,4 @@ def rows_of_data(dataset: Dataset, start: int, end: int, episode: int, seed: int
 def as_deployed(episodes: Sequence[Rows]) -> list[Rows]:
     """The same episodes without a difference of who acted: what is compared is what was seen."""
     actor = ACTORS.index("exploration")
-    return [Rows(**{**rows.__dict__, "actor": np.full(len(rows), actor)}) for rows in episodes]
+    return [replace(rows, actor=np.full(len(rows), actor)) for rows in episodes]

@@ -151,7 +151,7 @@ class Watch:
         """
         if not is_finite(episode):
             raise UserError("an episode that is not finite cannot be trusted: leave it out")
-        self.reference.append(self._thin(episode))
+        self.reference.append(episode.thinned(self.settings.detector.rows_per_episode))
 
     def add(self, episode: Sample) -> Check | None:
         """Test an episode, with those before it; None while the reference is being collected.
@@ -168,7 +168,7 @@ class Watch:
             return None
         if len(self._recent) == self.settings.window and not self._suspect[0]:
             self._leaving.append(self._recent[0])
-        self._recent.append(self._thin(episode))
+        self._recent.append(episode.thinned(self.settings.detector.rows_per_episode))
         self._suspect.append(False)
         self.episodes += 1
         if not is_finite(episode):
@@ -291,13 +291,6 @@ class Watch:
         seed = self._streams.integer("permutations", self.tests)[0]
         return torch.Generator().manual_seed(seed)
 
-    def _thin(self, episode: Sample) -> Sample:
-        most = self.settings.detector.rows_per_episode
-        count = len(episode.rows)
-        if count <= most:
-            return episode
-        return episode.take(np.linspace(0, count - 1, most).round().astype(np.int64))
-
 
 def joined(samples: list[Sample]) -> Sample:
     """Samples after each other; at least one.
@@ -308,6 +301,6 @@ def joined(samples: list[Sample]) -> Sample:
     numbers = np.repeat(np.arange(len(samples)), [len(s.rows) for s in samples])
     names = samples[0].activations
     return Sample(
-        Rows(**{**rows.__dict__, "episode": numbers.astype(np.int64)}),
+        replace(rows, episode=numbers.astype(np.int64)),
         {name: torch.cat([s.activations[name] for s in samples]) for name in names},
     )

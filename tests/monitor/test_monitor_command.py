@@ -213,3 +213,13 @@ def test_no_run_is_told(tmp_path, monkeypatch, capfd) -> None:
     outcome = call(monkeypatch, capfd, "monitor", f"run={tmp_path}")
     assert outcome.status == 2
     assert "is no run directory" in outcome.err
+
+
+def test_a_fault_of_the_monitor_itself_is_no_alarm(trained, monkeypatch, capfd) -> None:
+    def broken(job: object) -> bool:
+        raise ZeroDivisionError("of the monitor")
+
+    monkeypatch.setattr("jsrl.monitor_job.run_monitor", broken)
+    outcome = call(monkeypatch, capfd, "monitor", f"run={trained}")
+    assert outcome.status == 3
+    assert "ZeroDivisionError: of the monitor" in outcome.err
