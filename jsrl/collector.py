@@ -78,6 +78,7 @@ class Collector:
         self._return = np.zeros(count, np.float64)
         self._success = np.full(count, np.nan)
         self._everywhere = np.arange(count)
+        self._places = self._everywhere % self._shape[1]
         self.observer: StepObserver | None = None
         self.non_finite: Bool[NDArray[np.bool_], " S"] = np.zeros(seeds, bool)
 
@@ -181,11 +182,10 @@ class Collector:
 
     def _moment(self, actions: NDArray[np.float32], by_guide: NDArray[np.bool_]) -> Moment:
         """The step that is being taken; episodes of a seed's environments are numbered apart."""
-        envs = self._everywhere % self._shape[1]
         return Moment(
             observations=self._observations,
             actions=actions,
-            episodes=self._episode * self._shape[1] + envs,
+            episodes=self._episode * self._shape[1] + self._places,
             times=self._clock.copy(),
             by_guide=by_guide,
             stages=self._stage.copy(),

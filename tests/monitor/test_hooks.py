@@ -31,12 +31,9 @@ def gaussian(seeds=2, columns=COLUMNS):
     return policy
 
 
-def hook_count(module):
-    return sum(
-        len(hooks)
-        for part in module.modules()
-        for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks)
-    )
+def hooked(module):
+    """The names of the modules that are passed by another forward than their class's."""
+    return [name for name, part in module.named_modules() if "forward" in vars(part)]
 
 
 @pytest.mark.parametrize("make", [network, in_place])
@@ -44,8 +41,8 @@ def test_hooks_change_no_output_of_a_plain_network(make):
     module, x = make(), inputs(7, COLUMNS)
     bare = module(x.clone())
     with Capture(module, ".*").attached({}):
-        hooked = module(x.clone())
-    assert torch.equal(bare, hooked)
+        watched = module(x.clone())
+    assert torch.equal(bare, watched)
     assert torch.equal(module(x.clone()), bare)
 
 
@@ -58,8 +55,8 @@ def test_hooks_change_no_action_of_the_policies_of_two_seeds(noisy):
 
     bare = policy.act(x, streams())
     with Capture(policy, ".*").attached(seen):
-        hooked = policy.act(x, streams())
-    assert torch.equal(bare, hooked)
+        watched = policy.act(x, streams())
+    assert torch.equal(bare, watched)
     # The mean is what comes out of the network: the noise belongs to the action.
     assert torch.equal(seen["outputs"], policy.act(x, None))
     assert torch.equal(policy.act(x, streams()), bare)
@@ -77,7 +74,7 @@ def test_gradients_are_the_same_with_hooks():
             with capture.attached({}):
                 module(x).square().sum().backward()
         found.append([parameter.grad.clone() for parameter in module.parameters()])
-    assert all(torch.equal(bare, hooked) for bare, hooked in zip(*found, strict=True))
+    assert all(torch.equal(bare, watched) for bare, watched in zip(*found, strict=True))
 
 
 def test_captured_values_are_those_of_the_layers_by_hand():
@@ -147,19 +144,37 @@ def test_no_hook_remains():
     module, x = network(), inputs(3, COLUMNS)
     capture, seen = Capture(module, ".*"), {}
     with capture.attached(seen):
-        # One for each of five layers, one for what goes in, one for what comes out.
-        assert hook_count(module) == 7
+        assert hooked(module) == ["", "0", "1", "2", "3", "4"]
         module(x)
-    assert hook_count(module) == 0
+    assert hooked(module) == []
     seen.clear()
     module(x)
     assert seen == {}
     with pytest.raises(ZeroDivisionError), capture.attached(seen):
         raise ZeroDivisionError
-    assert hook_count(module) == 0
+    assert hooked(module) == []
     with pytest.raises(RuntimeError), capture.attached(seen):
         module(inputs(3, COLUMNS + 1))
-    assert hook_count(module) == 0
+    assert hooked(module) == []
+
+
+def test_what_others_attached_stays_and_works_on():
+    module, x, seen, calls = network(), inputs(3, COLUMNS), {}, []
+    module[0].register_forward_hook(lambda *_: calls.append("hook"))
+    own = module[2].forward
+
+    def patched(samples):
+        calls.append("patched")
+        return 2 * own(samples)
+
+    module[2].forward = patched
+    bare = module(x)
+    with Capture(module, ".*").attached(seen):
+        assert torch.equal(module(x), bare)
+    assert calls == ["hook", "patched"] * 2
+    assert torch.equal(seen["2"], 2 * own(seen["1"]))
+    assert module[2].forward is patched
+    assert hooked(module) == ["2"]
 
 
 def test_a_pattern_has_to_match_the_whole_name():
@@ -181,7 +196,7 @@ def test_only_the_layers_that_match_are_kept():
     module, seen = network(), {}
     with Capture(module, "1|outputs").attached(seen):
         module(inputs(3, COLUMNS))
-        assert hook_count(module) == 2
+        assert hooked(module) == ["", "1"]
     assert set(seen) == {"1", "outputs"}
 
 
@@ -233,7 +248,7 @@ def test_a_layer_that_says_no_tensor_is_named_and_can_be_left_out(answer, kind):
     module = Wordy(answer)
     with pytest.raises(UserError, match=rf"layer words gave {kind}.*monitor\.layers"):
         Capture(module, ".*").forward(inputs(2, 3))
-    assert hook_count(module) == 0
+    assert hooked(module) == []
     assert set(Capture(module, "(?!words).*").forward(inputs(2, 3))) == {
         "inputs",
         "last",
