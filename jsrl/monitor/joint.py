@@ -38,28 +38,28 @@ def joint_min_p(statistics: Float[Tensor, "L R"]) -> JointResult:
     layers, splits = statistics.shape
     if layers < 1 or splits < 2:
         raise UserError(f"expected at least 1 layer and 2 splits, got {layers} and {splits}")
-    ranks = _p_value_of_every_split(statistics)
-    smallest = ranks.amin(0)
+    own = statistics - tolerance(statistics)
+    of_layers = (statistics >= own[:, :1]).sum(1)
+    rank = int(of_layers.min())
+    # Splits are not ranked, which would mean to sort them: a split's rank is below that of the
+    # observed one where fewer than so many statistics are as large as its own.
+    below = own > _largest(statistics, rank)
+    as_low = own > _largest(statistics, rank + 1) if rank < splits else torch.ones_like(below)
     # Over all layers that share the smallest p-value, the one that lies furthest out.
-    excess = torch.where(ranks == smallest, _standardised(statistics), -torch.inf).amax(0)
-    step = 0.5 / splits
-    beyond = smallest < smallest[0] - step
-    equal = (smallest <= smallest[0] + step) & (excess >= excess[0] - 1e-9)
-    p = float((beyond | equal).double().mean())
-    return JointResult(p, ranks[:, 0], 1 / splits)
+    excess = torch.where(as_low, _standardised(statistics), -torch.inf).amax(0)
+    smaller = below.any(0)
+    equal = as_low.any(0) & (excess >= excess[0] - 1e-9)
+    p = float((smaller | equal).double().mean())
+    return JointResult(p, of_layers.double() / splits, 1 / splits)
 
 
-def _p_value_of_every_split(statistics: Float[Tensor, "L R"]) -> Float[Tensor, "L R"]:
-    """For each layer and split, the share of splits with a statistic as large, up to rounding."""
+def _largest(statistics: Float[Tensor, "L R"], number: int) -> Float[Tensor, "L 1"]:
+    """Each layer's largest statistic, the second largest, and so on, by its number from 1."""
     splits = statistics.shape[1]
-    ascending = statistics.sort(1).values
-    below = torch.searchsorted(
-        ascending.contiguous(), (statistics - tolerance(statistics)).contiguous()
-    )
-    return (splits - below).double() / splits
+    return statistics.kthvalue(splits - number + 1, 1, keepdim=True).values
 
 
 def _standardised(statistics: Float[Tensor, "L R"]) -> Float[Tensor, "L R"]:
-    spread = statistics.double().std(1, keepdim=True)
-    deviation = statistics.double() - statistics.double().mean(1, keepdim=True)
-    return deviation / torch.where(spread > 0, spread, 1.0)
+    values = statistics.double()
+    variance, mean = torch.var_mean(values, 1, keepdim=True)
+    return (values - mean) / torch.where(variance > 0, variance.sqrt(), 1.0)

@@ -48,6 +48,40 @@ def test_splits_with_the_same_smallest_p_are_told_apart_by_how_far_out_they_lie(
     assert joint_min_p(statistics).p_value == 1 / 1000
 
 
+def by_ranks(statistics):
+    """The joint p-value by ranking every split in every layer, as the definition reads."""
+    layers, splits = statistics.shape
+    ranks = [[(of >= one - 1e-10).sum() for one in of] for of in statistics]
+    spread = statistics.std(1, ddof=1)
+    extreme = []
+    for split in range(splits):
+        rank = min(ranks[layer][split] for layer in range(layers))
+        excess = max(
+            (statistics[layer, split] - statistics[layer].mean()) / (spread[layer] or 1)
+            for layer in range(layers)
+            if ranks[layer][split] == rank
+        )
+        extreme.append((-rank, excess + 1e-9))
+    return sum(one >= (extreme[0][0], extreme[0][1] - 1e-9) for one in extreme) / splits
+
+
+@pytest.mark.parametrize("kind", ["continuous", "ties", "nearly ties", "shifted", "one is dead"])
+def test_the_joint_p_value_is_that_of_ranking_every_split(kind):
+    rng = np.random.default_rng(0)
+    for _ in range(60):
+        shape = rng.integers(1, 7), rng.integers(2, 60)
+        statistics = rng.normal(size=shape)
+        if kind in ("ties", "nearly ties"):
+            statistics = rng.integers(0, 5, size=shape).astype(float)
+        if kind == "nearly ties":
+            statistics += 1e-12 * rng.normal(size=shape)
+        if kind == "shifted":
+            statistics[0, 0] += 3
+        if kind == "one is dead":
+            statistics[0] = 0
+        assert joint_min_p(torch.from_numpy(statistics)).p_value == by_ranks(statistics)
+
+
 def test_dependent_layers_are_rejected_together_at_the_nominal_rate():
     rejected = 0
     for repetition in range(1000):
