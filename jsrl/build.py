@@ -16,7 +16,6 @@ from jsrl.config import (
     EnvConfig,
     GuideConfig,
     LearnerConfig,
-    MonitorConfig,
 )
 from jsrl.curricula import (
     ConstantCurriculum,
@@ -40,6 +39,7 @@ from jsrl.guides import (
 from jsrl.learners.bc import BC, BCSettings
 from jsrl.learners.iql import IQL, IQLSettings
 from jsrl.loading import check_arguments, load_attribute
+from jsrl.monitor.config import MonitorConfig
 from jsrl.monitor.detector import DetectorSettings
 from jsrl.monitor.rates import RateSettings
 from jsrl.monitor.training import TESTED, TrainingMonitorSettings

@@ -7,8 +7,9 @@ from typing import Any
 
 from jsrl.activations import make_activation
 from jsrl.build import NETWORKS, network_activation, watch_settings
-from jsrl.config import ActivationConfig, MonitorConfig, TrainConfig
+from jsrl.config import ActivationConfig, TrainConfig
 from jsrl.errors import UserError
+from jsrl.monitor.config import MonitorConfig
 from jsrl.nondeterminism import LEVELS
 
 KINDS = {

@@ -15,15 +15,14 @@ from omegaconf.errors import (
 
 from jsrl.config import (
     BenchmarkConfig,
-    DetectionJobConfig,
     EvaluateConfig,
     ExportConfig,
-    MonitorJobConfig,
     ReportConfig,
 )
 from jsrl.config import TrainConfig as _TrainConfig
 from jsrl.dataset_config import FAMILIES
 from jsrl.grid.config import GridJobConfig
+from jsrl.monitor.config import DetectionJobConfig, MonitorJobConfig
 from jsrl.reproducibility.config import ReproducibilityConfig
 
 SCHEMAS: dict[str, Any] = {

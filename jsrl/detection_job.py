@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from jsrl.build import env_settings
-from jsrl.config import DetectionJobConfig
 from jsrl.envs.make import make_env
 from jsrl.errors import UserError
 from jsrl.files import read_json_record, write_whole
 from jsrl.loggers import Progress
+from jsrl.monitor.config import DetectionJobConfig
 from jsrl.monitor.detector import Sample
 from jsrl.monitor.faults import DYNAMICS, Fault, scale_dynamics
 from jsrl.monitor.hooks import INPUTS, OUTPUTS, Capture

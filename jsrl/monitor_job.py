@@ -11,11 +11,12 @@ from torch import Tensor
 
 from jsrl.build import env_settings, rate_settings, watch_settings
 from jsrl.checks import check_monitor
-from jsrl.config import FaultConfig, MonitorJobConfig, TrainConfig
+from jsrl.config import TrainConfig
 from jsrl.envs.make import Environments, describe_env
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
 from jsrl.monitor.audit import Audit, Auditor
+from jsrl.monitor.config import FaultConfig, MonitorJobConfig
 from jsrl.monitor.faults import Fault, with_fault
 from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer, Sink

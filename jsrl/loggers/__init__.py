@@ -64,6 +64,11 @@ class Loggers:
         if self.tensorboard is not None:
             self.tensorboard.embedding(name, points, labels, step)
 
+    def image(self, name: str, png: bytes, step: int) -> None:
+        """A PNG; only TensorBoard shows it."""
+        if self.tensorboard is not None:
+            self.tensorboard.image(name, png, step)
+
     def configuration(self, text: str, settings: Mapping[str, Any]) -> None:
         """The resolved configuration, as YAML and nested; only TensorBoard shows it."""
         if self.tensorboard is not None:

@@ -6,11 +6,13 @@ TensorBoard hides points of a tag whose steps start again, and what a resumed ru
 step never includes the pre-training.
 """
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
@@ -129,6 +131,14 @@ class TensorBoardLogger:
         tag = name.replace("/", "_")  # a folder of the event files is named after it
         try:
             self._writer.add_embedding(points[finite], kept, global_step=step, tag=tag)
+        except OSError as error:
+            raise self._failure(error) from error
+
+    def image(self, name: str, png: bytes, step: int) -> None:
+        """Show a picture that is already a PNG."""
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        try:
+            self._writer.add_image(name, pixels, self._axis(step, "online"), dataformats="HWC")
         except OSError as error:
             raise self._failure(error) from error
 

@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -11,7 +10,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from jsrl.figures import COLOURS, DOTS_PER_INCH
-from jsrl.files import write_whole
 
 PANEL_INCHES = 2.6
 MOST_COLUMNS = 3
@@ -59,10 +57,3 @@ def draw_embedding(
     image = io.BytesIO()
     figure.savefig(image, format="png", metadata={"Software": None})
     return image.getvalue()
-
-
-def write_embedding(
-    path: Path, layers: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]]
-) -> None:
-    """The same, as a file."""
-    write_whole(path, draw_embedding(layers))

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
+from jsrl.files import write_whole
 from jsrl.loggers import Loggers
 from jsrl.monitor.detector import Sample, rates_of_samples
-from jsrl.monitor.figures import write_embedding
+from jsrl.monitor.figures import draw_embedding
 from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer, Sink
 from jsrl.monitor.rates import RateSettings
@@ -256,7 +257,9 @@ class TrainingMonitor:
             name: (values.cpu().numpy(), recent.activations[name].cpu().numpy())
             for name, values in reference.activations.items()
         }
-        write_embedding(self._folder / "embedding.png", layers)
+        picture = draw_embedding(layers)
+        write_whole(self._folder / "embedding.png", picture)
+        loggers.image("monitor/embedding", picture, step)
         for name, sides in layers.items():
             labels = ["reference"] * len(sides[0]) + ["latest"] * len(sides[1])
             loggers.embedding(f"monitor/{name}", np.concatenate(sides), labels, step)

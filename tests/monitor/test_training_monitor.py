@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 from commands import REACH, metrics, newest_state, train_here, write_reach_data
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_resume import FINISH, STEP, Disturbance, kill, terminate, train_disturbed
 
 from jsrl.checkpoint import checkpoint_paths
@@ -126,6 +128,9 @@ def test_it_writes_p_values_rates_and_units_and_draws_them(watched: Path) -> Non
     assert (watched / "monitor" / "embedding.png").stat().st_size > 1000
     projector = (watched / "tensorboard" / "projector_config.pbtxt").read_text()
     assert "monitor_inputs" in projector
+    events = EventAccumulator(str(watched / "tensorboard"), size_guidance={"images": 0}).Reload()
+    (shown,) = events.Images("monitor/embedding")
+    assert (shown.width, shown.height) == Image.open(watched / "monitor" / "embedding.png").size
 
 
 def test_the_reference_is_of_the_final_policy_alone(watched: Path) -> None:
