@@ -121,7 +121,7 @@ class Auditor:
         for rows in reference[:wanted]:
             self._watch.trust(Sample(rows, forward(rows)))
         self._checks: list[Check] = []
-        self._numbers: list[int] = []
+        self._alarmed = False
         # Since the first alarm: what is looked at closely.
         self._samples: deque[Sample] = deque(maxlen=LATEST_EPISODES)
 
@@ -129,14 +129,14 @@ class Auditor:
         """Test more episodes, in their order."""
         for rows in episodes:
             sample = Sample(rows, self._forward(rows))
-            alarmed = any(check.alarm for check in self._checks)
-            if not alarmed or len(self._samples) < LATEST_EPISODES:
+            if not self._alarmed or len(self._samples) < LATEST_EPISODES:
                 self._samples.append(sample.thinned(CLOSE_ROWS))
             check = self._watch.add(sample)
             if check is None:
                 continue
             self._checks.append(check)
-            if check.alarm and not alarmed:
+            if check.alarm and not self._alarmed:
+                self._alarmed = True
                 window = list(self._samples)[-self._settings.window :]
                 self._samples.clear()
                 self._samples.extend(window)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsrl.errors import UserError
-from jsrl.monitor.detector import DetectorSettings, Sample
-from jsrl.monitor.hooks import Capture
+from jsrl.monitor.detector import DetectorSettings, Sample, together
+from jsrl.monitor.hooks import Capture, first_tensor
 from jsrl.monitor.recording import Recording, RecordingWriter, require_same_network
-from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
+from jsrl.monitor.rows import ACTORS, PHASES, Rows
 from jsrl.monitor.watch import Check, Watch, WatchSettings
 from jsrl.networks import GaussianPolicy
 from jsrl.seeding import Streams
@@ -142,7 +142,7 @@ class Monitor:
             parts = self._episodes.pop(number, [])
             self._strides.pop(number, None)
             if parts:
-                self._ended[number] = _together(parts)
+                self._ended[number] = together(parts)
             self._clocks[robot] = 0
             self._numbers[robot] = self._next_number
             self._next_number += 1
@@ -264,10 +264,16 @@ class Monitor:
         """Remember what was looked at: of a long episode every second, fourth, … look only."""
         assert self._clocks is not None
         robots = len(self._clocks)
+        action = first_tensor(answer)
+        if action is None:
+            raise UserError(
+                f"the policy answered a {type(answer).__name__}; an action, or a tuple that begins "
+                "with one, was expected: wrap the policy in a module that answers that"
+            )
         activations = {n: v.reshape(robots, -1) for n, v in seen.items()}
         seen_by, done = (
             part.detach().float().cpu().numpy().reshape(robots, -1).copy()
-            for part in (observations, _first_tensor(answer))
+            for part in (observations, action)
         )
         for robot in range(robots):
             number = int(self._numbers[robot])
@@ -291,23 +297,3 @@ class Monitor:
             if len(looks) > MOST_LOOKS:
                 del looks[1::2]
                 self._strides[number] = 2 * stride
-
-
-def _first_tensor(answer: Any) -> Tensor:
-    """The action, which stands first where a policy answers several things."""
-    while isinstance(answer, tuple | list) and answer:
-        answer = answer[0]
-    if not isinstance(answer, Tensor):
-        raise UserError(
-            f"the policy answered a {type(answer).__name__}; an action, or a tuple that begins "
-            "with one, was expected: wrap the policy in a module that answers that"
-        )
-    return answer
-
-
-def _together(parts: list[Sample]) -> Sample:
-    names = parts[0].activations
-    return Sample(
-        concatenate([part.rows for part in parts]),
-        {name: torch.cat([part.activations[name] for part in parts]) for name in names},
-    )

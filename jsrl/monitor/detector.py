@@ -20,7 +20,7 @@ from jsrl.monitor.joint import joint_min_p
 from jsrl.monitor.kernels import gaussian_kernel_of_sparse, mmd_of_splits, sum_over_blocks
 from jsrl.monitor.margins import margins_of_episodes
 from jsrl.monitor.rates import DetectionRates, RateSettings, detection_rates
-from jsrl.monitor.rows import ACTORS, Rows
+from jsrl.monitor.rows import ACTORS, Rows, concatenate
 from jsrl.monitor.sanity import action_bins, action_p_value, count_units, saturation_share
 from jsrl.monitor.splits import Splits, best_splits
 
@@ -47,6 +47,15 @@ class Sample:
         if count <= most:
             return self
         return self.take(np.linspace(0, count - 1, most).round().astype(np.int64))
+
+
+def together(samples: Sequence[Sample]) -> Sample:
+    """Samples after each other; at least one."""
+    names = samples[0].activations
+    return Sample(
+        concatenate([sample.rows for sample in samples]),
+        {name: torch.cat([sample.activations[name] for sample in samples]) for name in names},
+    )
 
 
 @dataclass(frozen=True)

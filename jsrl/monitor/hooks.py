@@ -157,14 +157,20 @@ def _keeping_input(own: Forward, into: dict[str, Tensor]) -> Forward:
 
 def _copied(value: Any, name: str) -> Tensor:
     """A copy of a layer's output, or of its first tensor: the next layer may work in place."""
-    while isinstance(value, (tuple, list)) and value:
-        value = value[0]
-    if not isinstance(value, Tensor):
+    tensor = first_tensor(value)
+    if tensor is None:
         raise UserError(
             f"layer {name} gave {type(value).__name__}; a tensor was expected: leave it out by "
             "monitor.layers"
         )
-    if value.requires_grad:
-        value = value.detach()
+    if tensor.requires_grad:
+        tensor = tensor.detach()
     # In float32, whatever the network computes in: what follows are statistics.
-    return value.clone() if value.dtype is torch.float32 else value.to(torch.float32, copy=True)
+    return tensor.clone() if tensor.dtype is torch.float32 else tensor.to(torch.float32, copy=True)
+
+
+def first_tensor(value: Any) -> Tensor | None:
+    """The tensor, or the one that stands first where there are several, however nested."""
+    while isinstance(value, (tuple, list)) and value:
+        value = value[0]
+    return value if isinstance(value, Tensor) else None

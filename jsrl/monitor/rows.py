@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from jsrl.types import TransitionData
+
 PHASES = ("offline", "guide", "exploration", "evaluation", "deployed")
 """``guide`` and ``exploration`` are online learning, by who acted; ``offline`` are the data."""
 
@@ -86,11 +88,23 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     )
 
 
-def empty_rows(observation_size: int, action_size: int) -> Rows:
-    """No rows."""
-    numbers = np.zeros(0, np.int64)
+def rows_of_data(
+    data: TransitionData,
+    step: Int[NDArray[np.int64], " N"],
+    episode: Int[NDArray[np.int64], " N"],
+    time: Int[NDArray[np.int64], " N"],
+    seed: int,
+) -> Rows:
+    """Offline transitions, as if the seed's policy had seen them."""
+    count = len(data)
     return Rows(
-        np.zeros((0, observation_size), np.float32),
-        np.zeros((0, action_size), np.float32),
-        *[numbers] * (len(fields(Rows)) - 2),
+        observations=data.observations,
+        actions=data.actions,
+        step=step,
+        episode=episode,
+        time=time,
+        phase=np.full(count, PHASES.index("offline")),
+        stage=np.full(count, -1),
+        actor=np.full(count, ACTORS.index("data")),
+        seed=np.full(count, seed),
     )

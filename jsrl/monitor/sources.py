@@ -9,7 +9,7 @@ import numpy as np
 from jsrl.datasets import Dataset, load_hdf5
 from jsrl.errors import UserError
 from jsrl.monitor.recording import Recording
-from jsrl.monitor.rows import ACTORS, PHASES, Rows
+from jsrl.monitor.rows import ACTORS, Rows, rows_of_data
 from jsrl.seeding import Streams
 
 
@@ -82,27 +82,13 @@ def alike(source: Source, interval: int, streams: Streams) -> list[Rows]:
 
 def episodes_of_dataset(dataset: Dataset, seed: int) -> list[Rows]:
     """The episodes of offline data, as if the seed's policy had seen them."""
-    ends = [*dataset.episode_starts[1:], len(dataset)]
-    return [
-        rows_of_data(dataset, int(start), int(end), number, seed)
-        for number, (start, end) in enumerate(zip(dataset.episode_starts, ends, strict=True))
-    ]
-
-
-def rows_of_data(dataset: Dataset, start: int, end: int, episode: int, seed: int) -> Rows:
-    """The transitions from ``start`` to ``end``, of one episode."""
-    count = end - start
-    return Rows(
-        observations=dataset.data.observations[start:end],
-        actions=dataset.data.actions[start:end],
-        step=np.arange(start, end),
-        episode=np.full(count, episode),
-        time=np.arange(count),
-        phase=np.full(count, PHASES.index("offline")),
-        stage=np.full(count, -1),
-        actor=np.full(count, ACTORS.index("data")),
-        seed=np.full(count, seed),
-    )
+    starts = dataset.episode_starts
+    found = []
+    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(dataset)], strict=True)):
+        places, time = np.arange(start, end), np.arange(end - start)
+        data = dataset.data.take(places)
+        found.append(rows_of_data(data, places, np.full(len(time), number), time, seed))
+    return found
 
 
 def as_deployed(episodes: Sequence[Rows]) -> list[Rows]:

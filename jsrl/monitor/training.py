@@ -25,7 +25,7 @@ from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer, Sink
 from jsrl.monitor.rates import RateSettings
 from jsrl.monitor.recording import RecordingWriter, rows_from, rows_state
-from jsrl.monitor.rows import ACTORS, PHASES, Rows, concatenate
+from jsrl.monitor.rows import PHASES, Rows, concatenate, rows_of_data
 from jsrl.monitor.sanity import saturation_share, twin_disagreement
 from jsrl.monitor.watch import Check, Watch, WatchSettings
 from jsrl.seeding import Streams
@@ -137,19 +137,9 @@ class TrainingMonitor:
             data: N transitions.
             first_rows: for each of them the place at which its episode begins.
         """
-        count = len(data)
+        places = np.arange(len(data))
         for index, seed in enumerate(self.seeds):
-            rows = Rows(
-                observations=data.observations,
-                actions=data.actions,
-                step=np.arange(count),
-                episode=first_rows,
-                time=np.arange(count) - first_rows,
-                phase=np.full(count, PHASES.index("offline")),
-                stage=np.full(count, -1),
-                actor=np.full(count, ACTORS.index("data")),
-                seed=np.full(count, seed),
-            )
+            rows = rows_of_data(data, places, first_rows, places - first_rows, seed)
             self._take(index, rows, self._forward_of(index)(rows))
 
     def check(self, step: int, loggers: Loggers) -> list[str]:

@@ -24,9 +24,10 @@ from jsrl.monitor.detector import (
     compare,
     is_finite,
     strangeness,
+    together,
 )
 from jsrl.monitor.recording import rows_from, rows_state
-from jsrl.monitor.rows import Rows, concatenate
+from jsrl.monitor.rows import Rows
 from jsrl.monitor.sequential import AlphaSpending, ConformalMartingale, conformal_p_value
 from jsrl.seeding import Streams
 
@@ -297,10 +298,6 @@ def joined(samples: list[Sample]) -> Sample:
 
     Episodes are numbered anew: numbers may repeat between recordings.
     """
-    rows = concatenate([s.rows for s in samples])
+    found = together(samples)
     numbers = np.repeat(np.arange(len(samples)), [len(s.rows) for s in samples])
-    names = samples[0].activations
-    return Sample(
-        replace(rows, episode=numbers.astype(np.int64)),
-        {name: torch.cat([s.activations[name] for s in samples]) for name in names},
-    )
+    return replace(found, rows=replace(found.rows, episode=numbers.astype(np.int64)))

@@ -7,7 +7,7 @@ Conformal p-values", 2023, for p-values of single samples and the false discover
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy import stats
 from torch import Tensor
 
@@ -69,10 +69,3 @@ def rank_samples(x: Float[Tensor, "N D"], y: Float[Tensor, "M D"], top: int = 10
     adjusted = torch.from_numpy(stats.false_discovery_control(p.cpu().numpy(), method="bh"))
     order = scores.argsort(descending=True, stable=True)[:top]
     return RankedSamples(order, scores[order].double(), p[order], adjusted.to(p.device)[order])
-
-
-def area_under_curve(scores: Float[Tensor, " M"], bad: Bool[Tensor, " M"]) -> float:
-    """The probability that a bad sample has a higher score than a good one, ties counting half."""
-    from_bad, from_good = scores[bad].cpu().numpy(), scores[~bad].cpu().numpy()
-    u = stats.mannwhitneyu(from_bad, from_good).statistic
-    return float(u / (len(from_bad) * len(from_good)))

@@ -25,7 +25,7 @@ from jsrl.monitor.sequential import (
     conformal_p_value,
 )
 from jsrl.monitor.splits import all_splits, drawn_splits
-from jsrl.monitor.witness import area_under_curve, rank_samples, witness
+from jsrl.monitor.witness import rank_samples, witness
 
 
 def generator(seed=0):
@@ -124,16 +124,13 @@ def test_samples_with_one_shifted_input_are_ranked_first(columns):
     bad = torch.arange(1000) < 100
     y[bad, 0] += 3
     _, scores = witness(x, y)
-    assert area_under_curve(scores, bad) >= 0.95
+    # The area under the curve is the share of pairs in which the bad one is ranked higher.
+    u = stats.mannwhitneyu(scores[bad].numpy(), scores[~bad].numpy()).statistic
+    assert u / (100 * 900) >= 0.95
     ranked = rank_samples(x, y)
     assert len(ranked.indices) == 100
     assert bad[ranked.indices].double().mean() > 0.6
     assert (ranked.scores.diff() <= 0).all()
-
-
-def test_area_under_curve_by_hand():
-    scores = torch.tensor([3.0, 1.0, 2.0, 2.0])
-    assert area_under_curve(scores, torch.tensor([True, False, True, False])) == 0.875
 
 
 @pytest.mark.parametrize("n, m", [(50, 2), (50, 5), (100, 100)])

@@ -14,7 +14,7 @@ import torch
 
 from jsrl.errors import UserError
 from jsrl.monitor.recording import Recording, RecordingWriter, chunk_number, chunk_paths
-from jsrl.monitor.rows import PHASES, Rows, concatenate, empty_rows
+from jsrl.monitor.rows import PHASES, Rows, concatenate
 
 SIZES = {"inputs": 3, "net.0": 5}
 
@@ -121,7 +121,7 @@ def test_episodes_come_in_the_order_of_their_numbers():
     found = of.episodes()
     assert [part.episode[0] for part in found] == [2, 5, 9]
     assert [part.step.tolist() for part in found] == [[10, 30, 50], [0, 20], [40]]
-    assert empty_rows(3, 2).episodes() == []
+    assert of.take(np.zeros(6, bool)).episodes() == []
 
 
 def test_episodes_of_different_seeds_and_phases_are_different_ones():

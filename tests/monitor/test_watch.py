@@ -11,7 +11,6 @@ from monitor.episodes import network, sample_of, walk
 import jsrl.monitor.watch
 from jsrl.errors import UserError
 from jsrl.monitor.detector import DetectorSettings, Sample
-from jsrl.monitor.rows import empty_rows
 from jsrl.monitor.watch import Watch, WatchSettings, joined
 from jsrl.seeding import Streams
 
@@ -312,7 +311,7 @@ def test_an_episode_without_rows_is_refused(is_ready):
     watch = ready(settings())[0] if is_ready else watch_of(settings())
     before = watch.episodes
     with pytest.raises(UserError, match=r"without rows.*monitor\.interval"):
-        watch.add(Sample(empty_rows(6, 2), {"outputs": torch.zeros(0, 2)}))
+        watch.add(Source().episode().take(np.zeros(0, np.int64)))
     assert watch.episodes == before
 
 
