@@ -41,7 +41,7 @@ LAYERS = [
     "monitor.figures monitor.recording monitor.observer",
     "monitor.joint monitor.rates monitor.sanity",
     "monitor.detector",
-    "monitor.watch",
+    "monitor.watch monitor.looks",
     "monitor.training monitor.deployed monitor.baselines",
     "monitor.audit monitor.sources monitor.power",
     "records report.runs",

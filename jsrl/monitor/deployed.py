@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsrl.errors import UserError
-from jsrl.monitor.detector import DetectorSettings, Sample, together
+from jsrl.monitor.detector import DetectorSettings, Sample
 from jsrl.monitor.hooks import Capture, first_tensor
-from jsrl.monitor.recording import Recording, RecordingWriter, require_same_network
+from jsrl.monitor.looks import Looks
+from jsrl.monitor.recording import MANIFEST, Recording, RecordingWriter, require_same_network
 from jsrl.monitor.rows import ACTORS, PHASES, Rows
 from jsrl.monitor.watch import Check, Watch, WatchSettings
 from jsrl.networks import GaussianPolicy
@@ -23,9 +24,6 @@ from jsrl.seeding import Streams
 
 LATEST_CHECKS = 1000
 """Tests that are remembered."""
-
-MOST_LOOKS = 256
-"""Looks at an episode that are kept in memory; there are more than a test uses."""
 
 
 class Monitor:
@@ -49,9 +47,10 @@ class Monitor:
         settings: of the tests.
         seed: of the permutations.
         observation_dims: axes of one observation; those before it are robots.
+        record: a new folder for a recording of all that is looked at; None for none.
 
     Raises:
-        UserError: if the policy is no module or has no such layer.
+        UserError: if the policy is no module or has no such layer, or the folder holds a recording.
     """
 
     def __init__(
@@ -62,6 +61,7 @@ class Monitor:
         settings: WatchSettings,
         seed: int,
         observation_dims: int = 1,
+        record: Path | None = None,
     ) -> None:
         if not isinstance(policy, nn.Module):
             raise UserError(
@@ -69,6 +69,12 @@ class Monitor:
             )
         if interval < 1:
             raise UserError(f"interval={interval} must be at least 1 step")
+        if record is not None and (record / MANIFEST).exists():
+            # Its last episode may be cut short, which could not be seen once others follow.
+            raise UserError(
+                f"record={str(record)!r} holds a recording already; choose a new folder for each "
+                "start"
+            )
         self.policy = policy
         self.checks: deque[Check] = deque(maxlen=LATEST_CHECKS)
         self.alarm = False
@@ -81,9 +87,10 @@ class Monitor:
         self._numbers = np.zeros(0, np.int64)
         self._next_number = 0
         self._observation_dims = observation_dims
-        self._episodes: dict[int, list[Sample]] = {}
+        self._looks = Looks()
         self._ended: dict[int, Sample] = {}
-        self._strides: dict[int, int] = {}
+        self._record = record
+        self._writer: RecordingWriter | None = None
 
     @classmethod
     def wrap(
@@ -99,13 +106,19 @@ class Monitor:
         permutations: int = 50_000,
         seed: int = 0,
         observation_dims: int = 1,
+        record: Path | str | None = None,
     ) -> Self:
-        """Watch a policy; see ``WatchSettings`` for what the numbers mean."""
+        """Watch a policy; see ``WatchSettings`` for what the numbers mean.
+
+        With ``record``, a folder, everything that is looked at is also written there, for
+        ``Recording`` and ``jsrl monitor data=FOLDER`` to read; ``close`` writes the end of it.
+        """
         detector = DetectorSettings(permutations)
         settings = WatchSettings(
             level, horizon, window=window, reference=reference, detector=detector
         )
-        return cls(policy, layers, interval, settings, seed, observation_dims)
+        folder = None if record is None else Path(record)
+        return cls(policy, layers, interval, settings, seed, observation_dims, folder)
 
     def __call__(self, observations: Tensor, *arguments: Any, **options: Any) -> Any:
         """What the policy answers, unchanged. ``observations`` are ``[O]`` or ``[*batch, O]``."""
@@ -139,10 +152,9 @@ class Monitor:
             )
         for robot in np.flatnonzero(ended):
             number = int(self._numbers[robot])
-            parts = self._episodes.pop(number, [])
-            self._strides.pop(number, None)
-            if parts:
-                self._ended[number] = together(parts)
+            episode = self._looks.pop(number)
+            if episode is not None:
+                self._ended[number] = episode
             self._clocks[robot] = 0
             self._numbers[robot] = self._next_number
             self._next_number += 1
@@ -159,6 +171,20 @@ class Monitor:
         oldest = int(self._numbers.min())
         for number in sorted(number for number in self._ended if number < oldest):
             yield self._watch.add(self._ended.pop(number))
+
+    def close(self) -> None:
+        """Write what the recording still has in memory; without one, nothing happens.
+
+        Raises:
+            UserError: if it cannot be written.
+        """
+        if self._writer is None:
+            return
+        assert self._clocks is not None
+        if self._clocks.any():
+            self._writer.flush()
+        else:
+            self._writer.complete()
 
     def save_reference(self, folder: Path | str) -> None:
         """Write the reference, for a monitor of the same network in another process.
@@ -261,7 +287,7 @@ class Monitor:
         return answer
 
     def _keep(self, observations: Tensor, answer: Any, seen: dict[str, Tensor]) -> None:
-        """Remember what was looked at: of a long episode every second, fourth, … look only."""
+        """Remember what was looked at."""
         assert self._clocks is not None
         robots = len(self._clocks)
         action = first_tensor(answer)
@@ -275,25 +301,29 @@ class Monitor:
             part.detach().float().cpu().numpy().reshape(robots, -1).copy()
             for part in (observations, action)
         )
+        rows = Rows(
+            observations=seen_by,
+            actions=done,
+            step=np.full(robots, self._step),
+            episode=self._numbers.copy(),
+            time=self._clocks.copy(),
+            phase=np.full(robots, PHASES.index("deployed")),
+            stage=np.full(robots, -1),
+            actor=np.full(robots, ACTORS.index("exploration")),
+            seed=np.full(robots, self._seed),
+        )
+        look = Sample(rows, activations)
+        self._write(look)
         for robot in range(robots):
-            number = int(self._numbers[robot])
-            looks = self._episodes.setdefault(number, [])
-            stride = self._strides.get(number, 1)
-            if int(self._clocks[robot]) // self._interval % stride:
-                continue
-            one = slice(robot, robot + 1)
-            rows = Rows(
-                observations=seen_by[one],
-                actions=done[one],
-                step=np.array([self._step]),
-                episode=np.array([number]),
-                time=self._clocks[one].copy(),
-                phase=np.array([PHASES.index("deployed")]),
-                stage=np.array([-1]),
-                actor=np.array([ACTORS.index("exploration")]),
-                seed=np.array([self._seed]),
+            count = int(self._clocks[robot]) // self._interval
+            self._looks.add(int(self._numbers[robot]), count, look.take(np.array([robot])))
+
+    def _write(self, look: Sample) -> None:
+        if self._record is None:
+            return
+        if self._writer is None:
+            sizes = {name: values.shape[1] for name, values in look.activations.items()}
+            self._writer = RecordingWriter(
+                self._record, sizes, interval=self._interval, envs=len(look.rows)
             )
-            looks.append(Sample(rows, {n: v[one] for n, v in activations.items()}))
-            if len(looks) > MOST_LOOKS:
-                del looks[1::2]
-                self._strides[number] = 2 * stride
+        self._writer.add(look.rows, {n: v.cpu().numpy() for n, v in look.activations.items()})

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from monitor.episodes import COLUMNS, network, walk
+from monitor.episodes import COLUMNS, network, sample_of, walk
 from torch import nn
 
 from jsrl.errors import UserError
 from jsrl.monitor import Monitor, Recording
+from jsrl.monitor.looks import MOST_LOOKS, Looks
 from jsrl.networks import INITIALISATIONS, GaussianPolicy
 from jsrl.seeding import Streams
 
@@ -51,7 +52,7 @@ def test_what_a_policy_answers_is_unchanged(shape, interval):
     for step in range(5):
         observations = torch.randn(shape, generator=torch.Generator().manual_seed(step))
         assert torch.equal(monitor(observations), bare(observations))
-    assert not any(m._forward_hooks or m._forward_pre_hooks for m in policy.modules())
+    assert not any("forward" in vars(m) or m._forward_hooks for m in policy.modules())
 
 
 def test_arguments_and_answers_of_a_policys_own_act_are_passed_on():
@@ -127,6 +128,65 @@ def test_every_second_step_is_looked_at_and_time_goes_on_between(tmp_path):
     np.testing.assert_allclose(
         Recording(tmp_path).layer("outputs").values, answers, rtol=1e-5, atol=1e-6
     )
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_what_was_looked_at_is_recorded(tmp_path, ended):
+    rng, monitor = np.random.default_rng(0), wrap(interval=2, record=tmp_path / "seen", seed=7)
+    episodes = rng.normal(size=(3, 2, 6, COLUMNS)).astype(np.float32)
+    for number, robots in enumerate(episodes):
+        for step in range(6):
+            monitor(torch.from_numpy(robots[:, step]))
+        if ended or number < 2:
+            monitor.end_episode()
+    monitor.close()
+    recording = Recording(tmp_path / "seen")
+    found = recording.layer("outputs", "deployed", seed=7)
+    assert found.rows.time.tolist() == [1, 1, 3, 3, 5, 5] * 3
+    assert found.rows.step.tolist() == [
+        2,
+        2,
+        4,
+        4,
+        6,
+        6,
+        8,
+        8,
+        10,
+        10,
+        12,
+        12,
+        14,
+        14,
+        16,
+        16,
+        18,
+        18,
+    ]
+    answers = network()(torch.from_numpy(found.rows.observations)).detach().numpy()
+    np.testing.assert_allclose(found.values, answers, rtol=1e-5, atol=1e-6)
+    whole = recording.episodes("deployed", 7)
+    # Of the two robots the last episodes are whole only if they ended.
+    assert [int(rows.episode[0]) for rows in whole] == list(range(6 if ended else 4))
+    assert np.array_equal(whole[3].observations, episodes[1, 1, 1::2])
+
+
+def test_of_a_long_episode_a_bounded_number_of_looks_is_kept_evenly_spread():
+    looks, policy = Looks(), network()
+    for count in range(1000):
+        looks.add(3, count, sample_of(np.full((1, COLUMNS), count, np.float32), policy))
+    kept = looks.pop(3).rows.observations[:, 0]
+    assert MOST_LOOKS / 2 < len(kept) <= MOST_LOOKS
+    assert np.array_equal(kept, np.arange(0, 1000, 4))
+    assert looks.pop(3) is None
+
+
+def test_a_recording_is_not_gone_on_with(tmp_path):
+    monitor = wrap(record=tmp_path)
+    monitor.close()
+    play(monitor, walk(np.random.default_rng(0)))
+    with pytest.raises(UserError, match="holds a recording already; choose a new folder"):
+        wrap(record=tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(3))
