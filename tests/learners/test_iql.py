@@ -453,6 +453,7 @@ def test_it_learns_the_values_of_a_chain_whose_optimum_is_known():
 COMPILED = """
 import json, torch
 from dataclasses import replace
+from jsrl.monitor.hooks import Capture
 from test_iql import BASE, Phase, Streams, make, train
 torch.set_num_threads(1)
 settings = replace(BASE, hidden=(8,), dropout=0.1, value_first=False)
@@ -463,7 +464,13 @@ for learner in learners:
 graphs = torch._dynamo.utils.counters["stats"]["unique_graphs"]
 for learner in learners:
     streams = Streams([0, 1]).child("more")
-    train(learner, streams, 97)
+    train(learner, streams, 48)
+    # A monitor looks on while the policy acts, and is gone again.
+    policy, seen = learner.policy(), {}
+    with Capture(policy, ".*").attached(seen):
+        policy.act(torch.zeros(2, 1, policy.arguments["observation_size"]), None)
+    assert "mlp.activation_0" in seen
+    train(learner, streams, 49)
 pairs = zip(*(learner.networks.state_dict().values() for learner in learners))
 print(json.dumps({
     "difference": max(float((a - b).abs().max()) for a, b in pairs),
