@@ -42,6 +42,7 @@ LAYERS = [
     "monitor.joint monitor.rates monitor.sanity",
     "monitor.detector",
     "monitor.watch monitor.looks",
+    "monitor.training_log",
     "monitor.training monitor.deployed monitor.baselines",
     "monitor.audit monitor.sources monitor.power",
     "records report.runs",

@@ -4,7 +4,7 @@ While a policy learns, its activations for the same input change, so that both s
 passed through the network as it is then, and passed episodes become the reference of later ones.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,20 @@ from torch import Tensor, nn
 
 from jsrl.errors import UserError
 from jsrl.evaluate import Evaluator
-from jsrl.files import write_whole
 from jsrl.loggers import Loggers
-from jsrl.monitor.detector import Sample, rates_of_samples
-from jsrl.monitor.figures import draw_embedding
+from jsrl.monitor.detector import Sample
 from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer, Sink
 from jsrl.monitor.rates import RateSettings
 from jsrl.monitor.recording import RecordingWriter, rows_from, rows_state
 from jsrl.monitor.rows import PHASES, Rows, concatenate, rows_of_data
-from jsrl.monitor.sanity import saturation_share, twin_disagreement
+from jsrl.monitor.training_log import (
+    Tested,
+    TrainingLog,
+    TwinValues,
+    WatchKey,
+    show_embedding,
+)
 from jsrl.monitor.watch import Check, Watch, WatchSettings
 from jsrl.seeding import Streams
 from jsrl.types import Policy, TransitionData
@@ -37,12 +41,7 @@ RECORDING, REFERENCE = "recording", "reference"
 TESTED = ("guide", "exploration")
 """Phases that are tested while a run trains: they share the level."""
 
-TwinValues = Callable[[Tensor, Tensor], Tensor]
-
 KEPT_STAGES = 4
-
-WatchKey = tuple[int, str, int]
-"""Place of the seed, phase, stage."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,6 @@ class TrainingMonitor:
         self.capture = Capture(policy, settings.layers)
         self._streams = streams
         self._envs = envs
-        self._twin_values = twin_values
         self._folder = folder
         self._device = self.capture.device
         probe = self.capture.forward(torch.zeros(len(seeds), 1, sizes[0], device=self._device))
@@ -122,6 +120,7 @@ class TrainingMonitor:
         interval, share = settings.interval, settings.share
         self.online = self._observer(None, envs[0], self._take_online, interval, share)
         self.evaluation = self._observer("evaluation", envs[1], self._take, interval, share)
+        self._log = TrainingLog(len(seeds), streams, settings.rates, twin_values, self._device)
         self._episodes: dict[tuple[int, str, int, int], list[Rows]] = {}
         self._latest: dict[tuple[int, int], int] = {}
         self._watches: dict[WatchKey, Watch] = {}
@@ -153,63 +152,16 @@ class TrainingMonitor:
         for key in dict.fromkeys(key for key, _ in finished):
             if key in self._watches:
                 self._watches[key].refresh(self._forward_of(key[0]))
-        latest: dict[WatchKey, Check] = {}
+        latest: dict[WatchKey, Tested] = {}
         alarms = []
         for key, rows in finished:
             check = self._watch(key).add(Sample(rows, self._forward_of(key[0])(rows)))
             if check is not None:
-                latest[key] = check
+                latest[key] = Tested(check, *self._watch(key).latest())
                 if check.alarm:
                     alarms.append(_alarm_line(self.seeds[key[0]], key, check))
-        self._log(step, latest, loggers)
+        self._log.write(step, latest, loggers)
         return alarms
-
-    def _log(self, step: int, checks: Mapping[WatchKey, Check], loggers: Loggers) -> None:
-        """The latest test of each seed and phase."""
-        values: dict[str, list[float]] = {}
-        for (index, phase, stage), check in checks.items():
-            reference, recent = self._watches[(index, phase, stage)].latest()
-            numbers = {f"monitor/p_value/{phase}": check.p_value}
-            for found in check.finding.layers:
-                numbers[f"monitor/p_value/{phase}/{found.layer}"] = found.p_value
-                numbers[f"monitor/dead_units/{phase}/{found.layer}"] = found.dead_units
-                numbers[f"monitor/saturated_units/{phase}/{found.layer}"] = found.saturated_units
-            numbers |= self._rates(index, phase, step, reference, recent)
-            actions = torch.from_numpy(recent.rows.actions)
-            numbers[f"monitor/saturated_actions/{phase}"] = saturation_share(actions)
-            if self._twin_values is not None:
-                disagreement = self._disagreement(index, recent.rows)
-                numbers[f"monitor/twin_disagreement/{phase}"] = disagreement
-            for name, value in numbers.items():
-                values.setdefault(name, [float("nan")] * len(self.seeds))[index] = value
-            for name, activations in recent.activations.items():
-                loggers.histogram(f"monitor/{phase}/{name}", activations.cpu().numpy(), step)
-        if values:
-            loggers.log(step, "online", values)
-
-    def _rates(
-        self, index: int, phase: str, step: int, reference: Sample, recent: Sample
-    ) -> dict[str, float]:
-        """Detection rates, each beside what it is where both sides are reference."""
-        seed = self._streams.select(index).integer("detection rate", phase, step)[0]
-        generator = torch.Generator().manual_seed(seed)
-        found = rates_of_samples(reference, recent, self.settings.rates, generator)
-        numbers = {}
-        for name, rate, quantile in zip(
-            reference.activations, found.rates, found.null_quantiles, strict=True
-        ):
-            numbers[f"monitor/detection_rate/{phase}/{name}"] = float(rate)
-            numbers[f"monitor/detection_rate_null/{phase}/{name}"] = float(quantile)
-        return numbers
-
-    def _disagreement(self, index: int, rows: Rows) -> float:
-        assert self._twin_values is not None
-        observations, actions = (
-            torch.from_numpy(part).to(self._device).expand(len(self.seeds), *part.shape)
-            for part in (rows.observations, rows.actions)
-        )
-        values = self._twin_values(observations, actions)[index]
-        return twin_disagreement(values[0], values[1])
 
     def keep_reference(self, evaluator: Evaluator, policy: Policy) -> None:
         """Let the final policy act alone, where all is well: later episodes are held against these.
@@ -238,21 +190,10 @@ class TrainingMonitor:
     def show(self, step: int, loggers: Loggers) -> None:
         """Draw the reference and the latest episodes of the first seed's newest watch."""
         shown = [w for k, w in self._watches.items() if k[0] == 0 and w.tests]
-        if not shown:
-            return
-        # As the network is now, whether or not the run was resumed since the last test.
-        shown[-1].refresh(self._forward_of(0))
-        reference, recent = shown[-1].latest()
-        layers = {
-            name: (values.cpu().numpy(), recent.activations[name].cpu().numpy())
-            for name, values in reference.activations.items()
-        }
-        picture = draw_embedding(layers)
-        write_whole(self._folder / "embedding.png", picture)
-        loggers.image("monitor/embedding", picture, step)
-        for name, sides in layers.items():
-            labels = ["reference"] * len(sides[0]) + ["latest"] * len(sides[1])
-            loggers.embedding(f"monitor/{name}", np.concatenate(sides), labels, step)
+        if shown:
+            # As the network is now, whether or not the run was resumed since the last test.
+            shown[-1].refresh(self._forward_of(0))
+            show_embedding(self._folder, shown[-1].latest(), step, loggers)
 
     def state_dict(self) -> dict[str, Any]:
         return {
