@@ -274,12 +274,12 @@ def build_curriculum(
     return ConstantCurriculum(config.guide_steps if config.kind == "constant" else 0)
 
 
-def watch_settings(config: MonitorConfig, *, accounts: int, rolling: bool) -> WatchSettings:
-    """How a watch tests, as plain values; ``accounts`` phases share the level."""
+def watch_settings(config: MonitorConfig, *, shared_by: int, rolling: bool) -> WatchSettings:
+    """How a watch tests, as plain values; ``shared_by`` phases share the level."""
     return WatchSettings(
         level=config.level,
         horizon=config.horizon,
-        accounts=accounts,
+        shared_by=shared_by,
         window=config.window,
         stride=config.stride,
         reference=config.reference,
@@ -299,7 +299,7 @@ def training_monitor_settings(config: MonitorConfig) -> TrainingMonitorSettings:
         chunk_rows=config.chunk_rows,
         chunks=config.chunks,
         trusted=config.trusted,
-        watch=watch_settings(config, accounts=len(TESTED), rolling=True),
+        watch=watch_settings(config, shared_by=len(TESTED), rolling=True),
         rates=replace(rate_settings(config), null_splits=NULL_SPLITS_IN_TRAINING),
     )
 

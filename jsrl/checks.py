@@ -99,7 +99,7 @@ def check_monitor(config: MonitorConfig) -> None:
     bins = config.time_bins
     if bins != sorted(set(bins)) or any(edge < 1 for edge in bins):
         raise UserError(f"monitor.time_bins={bins} must be steps from 1 on, each above the last")
-    watch_settings(config, accounts=1, rolling=False)
+    watch_settings(config, shared_by=1, rolling=False)
 
 
 def _check_named(config: TrainConfig) -> None:

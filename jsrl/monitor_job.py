@@ -21,7 +21,7 @@ from jsrl.monitor.faults import Fault, with_fault
 from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer, Sink
 from jsrl.monitor.page import write_page, write_violations
-from jsrl.monitor.recording import RecordingWriter, read_manifest, require_same_network
+from jsrl.monitor.recording import RecordingWriter, as_arrays, read_manifest, require_same_network
 from jsrl.monitor.rows import Rows, concatenate
 from jsrl.monitor.sources import Source, alike, as_deployed, read_source
 from jsrl.monitor.training import REFERENCE
@@ -81,7 +81,7 @@ class Subject:
         self._policy: GaussianPolicy = load_policy(self._run, self._seed)
         self._capture = Capture(self._policy, job.monitor.layers)
         self._streams = Streams([self._seed], ("monitor", job.key))
-        self._settings = watch_settings(job.monitor, accounts=1, rolling=False)
+        self._settings = watch_settings(job.monitor, shared_by=1, rolling=False)
         self._fault = build_fault(job.fault)
         if job.episodes < 1 or job.num_envs < 1:
             raise UserError(
@@ -136,10 +136,10 @@ class Subject:
         # Every step: whoever compares with them may have fewer.
         self._roll_out(self._job.monitor.trusted, lambda _, r, a: recorded.append((r, a)), 1)
         sizes = {name: values.shape[1] for name, values in recorded[0][1].items()}
-        writer = RecordingWriter(folder, sizes)
+        writer = RecordingWriter(folder, sizes, chunks=None)
         writer.clear()
         for rows, activations in recorded:
-            writer.add(rows, {name: values.numpy() for name, values in activations.items()})
+            writer.add(rows, as_arrays(activations))
         writer.complete()
         return f"{self._job.monitor.trusted} trusted episodes of seed {self._seed}: {folder}"
 

@@ -42,7 +42,7 @@ LAYERS = [
     "monitor.joint monitor.rates monitor.sanity",
     "monitor.detector",
     "monitor.watch monitor.looks",
-    "monitor.training_log",
+    "monitor.training_log monitor.deployed_recording",
     "monitor.training monitor.deployed monitor.baselines",
     "monitor.audit monitor.sources monitor.power",
     "records report.runs",

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from numpy.typing import NDArray
 
 from jsrl.errors import UserError
 from jsrl.monitor.detector import Sample, rates_of_samples, standardised
@@ -198,12 +196,6 @@ def unusual_steps(trusted: Sample, current: Sample) -> tuple[Violation, ...]:
         )
         for row, (p, negative, name) in worst
     )
-
-
-def layer_arrays(sample: Sample) -> dict[str, Float[NDArray[np.float32], "N _"]]:
-    """Activations as arrays, finite rows only."""
-    arrays = {name: values.cpu().numpy() for name, values in sample.activations.items()}
-    return {name: values[np.isfinite(values).all(1)] for name, values in arrays.items()}
 
 
 def _as_recorded(rows: Rows, samples: Iterable[Sample]) -> Rows:

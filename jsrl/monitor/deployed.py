@@ -13,10 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsrl.errors import UserError
+from jsrl.monitor.deployed_recording import DeployedRecording
 from jsrl.monitor.detector import DetectorSettings, Sample
 from jsrl.monitor.hooks import Capture, first_tensor
 from jsrl.monitor.looks import Looks
-from jsrl.monitor.recording import MANIFEST, Recording, RecordingWriter, require_same_network
+from jsrl.monitor.recording import (
+    Recording,
+    RecordingWriter,
+    as_arrays,
+    require_same_network,
+)
 from jsrl.monitor.rows import ACTORS, PHASES, Rows
 from jsrl.monitor.watch import Check, Watch, WatchSettings
 from jsrl.networks import GaussianPolicy
@@ -47,10 +53,10 @@ class Monitor:
         settings: of the tests.
         seed: of the permutations.
         observation_dims: axes of one observation; those before it are robots.
-        record: a new folder for a recording of all that is looked at; None for none.
+        record: a folder to be made, for a recording of what is looked at; None for none.
 
     Raises:
-        UserError: if the policy is no module or has no such layer, or the folder holds a recording.
+        UserError: if the policy is no module or has no such layer, or the folder cannot be made.
     """
 
     def __init__(
@@ -69,12 +75,6 @@ class Monitor:
             )
         if interval < 1:
             raise UserError(f"interval={interval} must be at least 1 step")
-        if record is not None and (record / MANIFEST).exists():
-            # Its last episode may be cut short, which could not be seen once others follow.
-            raise UserError(
-                f"record={str(record)!r} holds a recording already; choose a new folder for each "
-                "start"
-            )
         self.policy = policy
         self.checks: deque[Check] = deque(maxlen=LATEST_CHECKS)
         self.alarm = False
@@ -89,8 +89,7 @@ class Monitor:
         self._observation_dims = observation_dims
         self._looks = Looks()
         self._ended: dict[int, Sample] = {}
-        self._record = record
-        self._writer: RecordingWriter | None = None
+        self._recording = None if record is None else DeployedRecording(record, interval)
 
     @classmethod
     def wrap(
@@ -110,8 +109,10 @@ class Monitor:
     ) -> Self:
         """Watch a policy; see ``WatchSettings`` for what the numbers mean.
 
-        With ``record``, a folder, everything that is looked at is also written there, for
-        ``Recording`` and ``jsrl monitor data=FOLDER`` to read; ``close`` writes the end of it.
+        With ``record``, a new folder, what is looked at is also written there, in files of some
+        thousand rows of which the newest 64 are kept, for ``Recording`` and ``jsrl monitor
+        data=FOLDER`` to read; ``close``, or the end of a ``with``, writes the end of it. Rows bear
+        the ``seed``: for ``jsrl monitor`` it has to be that of the policy in its run.
         """
         detector = DetectorSettings(permutations)
         settings = WatchSettings(
@@ -178,13 +179,14 @@ class Monitor:
         Raises:
             UserError: if it cannot be written.
         """
-        if self._writer is None:
-            return
-        assert self._clocks is not None
-        if self._clocks.any():
-            self._writer.flush()
-        else:
-            self._writer.complete()
+        if self._recording is not None and self._clocks is not None:
+            self._recording.close(all_ended=not self._clocks.any())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def save_reference(self, folder: Path | str) -> None:
         """Write the reference, for a monitor of the same network in another process.
@@ -198,11 +200,11 @@ class Monitor:
                 f"{self._watch.settings.reference} episodes; run more before saving it"
             )
         sizes = {n: v.shape[1] for n, v in self._watch.reference[0].activations.items()}
-        writer = RecordingWriter(Path(folder), sizes, interval=self._interval)
+        writer = RecordingWriter(Path(folder), sizes, chunks=None, interval=self._interval)
         writer.clear()
         for number, sample in enumerate(self._watch.reference):
             rows = replace(sample.rows, episode=np.full(len(sample.rows), number))
-            writer.add(rows, {n: v.cpu().numpy() for n, v in sample.activations.items()})
+            writer.add(rows, as_arrays(sample.activations))
         writer.complete()
 
     def load_reference(self, folder: Path | str, seed: int | None = None) -> None:
@@ -241,8 +243,9 @@ class Monitor:
             found = self._capture.forward(leading)
         except RuntimeError as error:
             raise UserError(
-                f"{recording.folder} is a recording of another network: this policy does not take "
-                f"its observations of size {observations.shape[1]}"
+                f"{recording.folder} does not fit: the policy, called with its observations as "
+                f"{list(leading.shape)}, says {error}; it is of another network, or of one whose "
+                "observations have more axes"
             ) from error
         activations = {n: v.reshape(len(episode), -1) for n, v in found.items()}
         shared = {n: v.shape[1] for n, v in activations.items() if n in recording.sizes}
@@ -313,17 +316,9 @@ class Monitor:
             seed=np.full(robots, self._seed),
         )
         look = Sample(rows, activations)
-        self._write(look)
+        if self._recording is not None:
+            self._recording.add(look)
         for robot in range(robots):
-            count = int(self._clocks[robot]) // self._interval
-            self._looks.add(int(self._numbers[robot]), count, look.take(np.array([robot])))
-
-    def _write(self, look: Sample) -> None:
-        if self._record is None:
-            return
-        if self._writer is None:
-            sizes = {name: values.shape[1] for name, values in look.activations.items()}
-            self._writer = RecordingWriter(
-                self._record, sizes, interval=self._interval, envs=len(look.rows)
-            )
-        self._writer.add(look.rows, {n: v.cpu().numpy() for n, v in look.activations.items()})
+            number, count = int(self._numbers[robot]), int(self._clocks[robot]) // self._interval
+            if self._looks.wants(number, count):
+                self._looks.add(number, look.take(np.array([robot])))

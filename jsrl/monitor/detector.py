@@ -330,3 +330,9 @@ def is_finite(sample: Sample) -> bool:
     rows = sample.rows
     values = [torch.from_numpy(part) for part in (rows.observations, rows.actions)]
     return all(bool(v.isfinite().all()) for v in (*values, *sample.activations.values()))
+
+
+def finite_activations(sample: Sample) -> dict[str, Float[NDArray[np.float32], "N _"]]:
+    """Activations as arrays, finite rows only."""
+    arrays = {name: values.cpu().numpy() for name, values in sample.activations.items()}
+    return {name: values[np.isfinite(values).all(1)] for name, values in arrays.items()}

@@ -2,9 +2,11 @@
 
 A hook that stays costs time at every pass, in the learner's updates too, and makes compiled ones
 recompile. These are attached around a single pass and removed after it; they copy, and change
-nothing. They stand in for a layer's ``forward``: a module with hooks of ``register_forward_hook``
+nothing. Where they can they stand in for a layer's ``forward``: a module with hooks of PyTorch's
 is called by a slower path, and looking on cost one and a half times as much (5.7 % of a PointMaze
-roll-out at every tenth step, against 3.8 %).
+roll-out at every tenth step, against 3.8 %). PyTorch's are used on a module that has some already,
+which may change what it answers, and in networks with fused layers, which work part by part only
+where a part has one.
 """
 
 import re
@@ -18,9 +20,8 @@ from torch import Tensor, nn
 from jsrl.errors import UserError
 
 INPUTS, OUTPUTS = "inputs", "outputs"
-"""Names for what goes into the whole network and what comes out of it."""
-
-Forward = Callable[..., Any]
+"""Names for what goes into the whole network and what comes out of it; a layer of such a name is
+hidden by them."""
 
 
 class Capture:
@@ -39,7 +40,9 @@ class Capture:
         self._module = module
         self.layers = matching_layers(module, pattern)
         self.device = next((p.device for p in module.parameters()), torch.device("cpu"))
-        self._modules = [(n, m) for n, m in module.named_modules() if n in self.layers]
+        inner = [n for n in self.layers if n not in (INPUTS, OUTPUTS)]
+        self._modules = [(name, module.get_submodule(name)) for name in inner]
+        self._fused = any(isinstance(m, nn.TransformerEncoderLayer) for m in module.modules())
 
     @contextmanager
     def attached(self, into: dict[str, Tensor]) -> Iterator[None]:
@@ -47,23 +50,56 @@ class Capture:
 
         Of a layer that is used several times in a pass the last activations remain.
         """
-        before: list[tuple[nn.Module, Forward | None]] = []
+        undo: list[Callable[[], None]] = []
         try:
             for name, module in self._modules:
-                _stand_in(module, _keeping_output(module.forward, into, name), before)
+                undo.append(self._keep_output(module, into, name))
             if INPUTS in self.layers:
-                keeping = _keeping_input(self._module.forward, into)
-                _stand_in(self._module, keeping, before)
+                undo.append(self._keep_input(into))
             if OUTPUTS in self.layers:
-                keeping = _keeping_output(self._module.forward, into, OUTPUTS)
-                _stand_in(self._module, keeping, before)
+                undo.append(self._keep_output(self._module, into, OUTPUTS))
             yield
         finally:
-            for module, own in reversed(before):
-                if own is None:
-                    del module.__dict__["forward"]
-                else:
-                    module.__dict__["forward"] = own
+            for remove in reversed(undo):
+                remove()
+
+    def _keep_output(
+        self, module: nn.Module, into: dict[str, Tensor], name: str
+    ) -> Callable[[], None]:
+        """From now on; what is returned removes it."""
+        if self._needs_hooks(module):
+            return module.register_forward_hook(
+                lambda _, __, output: into.update({name: _copied(output, name)})
+            ).remove
+        own = module.forward
+
+        def forward(*arguments: Any, **named: Any) -> Any:
+            output = own(*arguments, **named)
+            into[name] = _copied(output, name)
+            return output
+
+        return _stand_in(module, forward)
+
+    def _keep_input(self, into: dict[str, Tensor]) -> Callable[[], None]:
+        """Likewise."""
+
+        def keep(arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+            into[INPUTS] = _copied(next(iter((*arguments, *named.values())), None), INPUTS)
+
+        if self._needs_hooks(self._module):
+            return self._module.register_forward_pre_hook(
+                lambda _, arguments, named: keep(arguments, named), with_kwargs=True
+            ).remove
+        own = self._module.forward
+
+        def forward(*arguments: Any, **named: Any) -> Any:
+            keep(arguments, named)
+            return own(*arguments, **named)
+
+        return _stand_in(self._module, forward)
+
+    def _needs_hooks(self, module: nn.Module) -> bool:
+        return bool(self._fused or module._forward_hooks or module._forward_pre_hooks)
 
     @torch.no_grad()
     def forward(self, observations: Tensor) -> dict[str, Tensor]:
@@ -94,16 +130,17 @@ class Capture:
         silent = [name for name in self.layers if name not in found]
         if silent:
             raise UserError(
-                f"layers {', '.join(silent)} said nothing while the policy acted: hooks do not see "
-                "into compiled networks, nor into layers that this network does not use; name "
-                f"other layers by monitor.layers, of {', '.join(layer_names(self._module))}"
+                f"layers {', '.join(silent)} said nothing while the policy acted: this network "
+                "does not call them, or does their work elsewhere, as attention does with its "
+                "projections; name other layers by monitor.layers, of "
+                f"{', '.join(layer_names(self._module))}"
             )
 
 
 def layer_names(module: nn.Module) -> list[str]:
     """``inputs``, every layer without layers of its own in it, ``outputs``."""
-    inner = [n for n, m in module.named_modules() if n and not any(True for _ in m.children())]
-    return [INPUTS, *inner, OUTPUTS]
+    leaves = [n for n, m in module.named_modules() if n and not any(True for _ in m.children())]
+    return [INPUTS, *(name for name in leaves if name not in (INPUTS, OUTPUTS)), OUTPUTS]
 
 
 def matching_layers(module: nn.Module, pattern: str) -> list[str]:
@@ -130,29 +167,18 @@ def matching_layers(module: nn.Module, pattern: str) -> list[str]:
     return found
 
 
-def _stand_in(
-    module: nn.Module, forward: Forward, before: list[tuple[nn.Module, Forward | None]]
-) -> None:
-    """Let a module be passed by ``forward``; what it had of its own goes to ``before``."""
-    before.append((module, module.__dict__.get("forward")))
+def _stand_in(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Let a module be passed by ``forward``; what is returned puts back what it had before."""
+    own = module.__dict__.get("forward")
     module.__dict__["forward"] = forward
 
+    def put_back() -> None:
+        if own is None:
+            del module.__dict__["forward"]
+        else:
+            module.__dict__["forward"] = own
 
-def _keeping_output(own: Forward, into: dict[str, Tensor], name: str) -> Forward:
-    def forward(*arguments: Any, **named: Any) -> Any:
-        output = own(*arguments, **named)
-        into[name] = _copied(output, name)
-        return output
-
-    return forward
-
-
-def _keeping_input(own: Forward, into: dict[str, Tensor]) -> Forward:
-    def forward(*arguments: Any, **named: Any) -> Any:
-        into[INPUTS] = _copied(next(iter((*arguments, *named.values())), None), INPUTS)
-        return own(*arguments, **named)
-
-    return forward
+    return put_back
 
 
 def _copied(value: Any, name: str) -> Tensor:

@@ -33,24 +33,25 @@ def joint_min_p(statistics: Float[Tensor, "L R"]) -> JointResult:
     come out.
 
     Raises:
-        UserError: if there is no layer or a single split.
+        UserError: if there is no layer or a single split, or a statistic is not finite.
     """
     layers, splits = statistics.shape
     if layers < 1 or splits < 2:
         raise UserError(f"expected at least 1 layer and 2 splits, got {layers} and {splits}")
-    own = statistics - tolerance(statistics)
-    of_layers = (statistics >= own[:, :1]).sum(1)
-    rank = int(of_layers.min())
-    # Splits are not ranked, which would mean to sort them: a split's rank is below that of the
-    # observed one where fewer than so many statistics are as large as its own.
-    below = own > _largest(statistics, rank)
-    as_low = own > _largest(statistics, rank + 1) if rank < splits else torch.ones_like(below)
+    if not bool(statistics.isfinite().all()):
+        raise UserError("a statistic is not finite: look at the samples that it is of")
+    lowered = statistics - tolerance(statistics)
+    as_large = (statistics >= lowered[:, :1]).sum(1)
+    rank = int(as_large.min())
+    # A split's rank in a layer is how many statistics are as large as its own. Sorting would give
+    # all ranks; which are below that of the observed split, or equal to it, takes two selections.
+    smaller = lowered > _largest(statistics, rank)
+    as_small = lowered > _largest(statistics, rank + 1) if rank < splits else smaller | True
     # Over all layers that share the smallest p-value, the one that lies furthest out.
-    excess = torch.where(as_low, _standardised(statistics), -torch.inf).amax(0)
-    smaller = below.any(0)
-    equal = as_low.any(0) & (excess >= excess[0] - 1e-9)
-    p = float((smaller | equal).double().mean())
-    return JointResult(p, of_layers.double() / splits, 1 / splits)
+    excess = torch.where(as_small, _standardised(statistics), -torch.inf).amax(0)
+    tied = as_small.any(0) & (excess >= excess[0] - 1e-9)
+    p = float((smaller.any(0) | tied).double().mean())
+    return JointResult(p, as_large.double() / splits, 1 / splits)
 
 
 def _largest(statistics: Float[Tensor, "L R"], number: int) -> Float[Tensor, "L 1"]:

@@ -13,22 +13,17 @@ class Looks:
         self._looks: dict[int, list[Sample]] = {}
         self._strides: dict[int, int] = {}
 
-    def add(self, episode: int, count: int, look: Sample) -> None:
-        """Keep a look, if its turn has come.
+    def wants(self, episode: int, count: int) -> bool:
+        """Whether a look is to be kept before which there were ``count`` at the same episode."""
+        return count % self._strides.get(episode, 1) == 0
 
-        Args:
-            episode: its number.
-            count: how many looks at it there were before.
-            look: one row.
-        """
+    def add(self, episode: int, look: Sample) -> None:
+        """Keep a look: one row."""
         looks = self._looks.setdefault(episode, [])
-        stride = self._strides.get(episode, 1)
-        if count % stride:
-            return
         looks.append(look)
         if len(looks) > MOST_LOOKS:
             del looks[1::2]
-            self._strides[episode] = 2 * stride
+            self._strides[episode] = 2 * self._strides.get(episode, 1)
 
     def pop(self, episode: int) -> Sample | None:
         """All that was kept of an episode that ended; None where there was no look at it."""

@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 
 from jsrl.figures import COLOURS, DOTS_PER_INCH
 from jsrl.files import write_whole
-from jsrl.monitor.audit import Audit, layer_arrays
+from jsrl.monitor.audit import Audit
+from jsrl.monitor.detector import finite_activations
 from jsrl.monitor.figures import draw_embedding
 from jsrl.monitor.watch import Check
 
@@ -227,7 +228,7 @@ def _worst(found: Audit) -> str:
 
 
 def _embedding(found: Audit) -> str:
-    reference, current = layer_arrays(found.reference), layer_arrays(found.current)
+    reference, current = finite_activations(found.reference), finite_activations(found.current)
     both = {
         name: (values, current[name])
         for name, values in reference.items()

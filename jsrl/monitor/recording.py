@@ -45,9 +45,8 @@ class RecordingWriter:
         folder: of the recording; made if need be.
         sizes: of each layer.
         chunk_rows: rows of a file.
-        chunks: so many files are kept, the newest.
+        chunks: so many files are kept, the newest; None keeps all.
         interval: steps between two that are recorded.
-        envs: episodes that may be under way at a time, of a seed.
 
     Raises:
         UserError: if the folder cannot be written, or holds a recording of another network.
@@ -58,14 +57,13 @@ class RecordingWriter:
         folder: Path,
         sizes: Mapping[str, int],
         chunk_rows: int = 4096,
-        chunks: int = 64,
+        chunks: int | None = 64,
         *,
         interval: int = 1,
-        envs: int = 1,
     ) -> None:
         self.folder = folder
         self.sizes = dict(sizes)
-        self._interval, self._envs = interval, envs
+        self._interval = interval
         self._chunk_rows = chunk_rows
         self._keep = chunks
         self._rows: list[Rows] = []
@@ -76,6 +74,7 @@ class RecordingWriter:
             require_same_network(read_manifest(folder), self.sizes, folder)
         else:
             self._write_manifest(complete=False)
+        self._complete = False
 
     def add(self, rows: Rows, activations: Activations) -> None:
         """Add rows; full files are written.
@@ -83,6 +82,8 @@ class RecordingWriter:
         Raises:
             UserError: if a file cannot be written.
         """
+        if self._complete:
+            self._write_manifest(complete=False)
         self._rows.append(rows)
         self._activations.append(dict(activations))
         self._pending += len(rows)
@@ -109,7 +110,7 @@ class RecordingWriter:
             ) from error
         self._next += 1
         self._rows, self._activations, self._pending = [], [], 0
-        for old in chunk_paths(self.folder)[: -self._keep]:
+        for old in chunk_paths(self.folder)[: -self._keep] if self._keep else ():
             old.unlink(missing_ok=True)
 
     def clear(self) -> None:
@@ -127,11 +128,11 @@ class RecordingWriter:
             "layers": self.sizes,
             "phases": list(PHASES),
             "interval": self._interval,
-            "envs": self._envs,
             "complete": complete,
         }
         text = json.dumps(manifest, indent=1)
         write_whole(self.folder / MANIFEST, f"{text}\n".encode())
+        self._complete = complete
 
     def state_dict(self) -> dict[str, Any]:
         """What is not written yet, and which file comes next."""
@@ -173,7 +174,6 @@ class Recording:
         manifest = read_manifest(folder)
         self.sizes: dict[str, int] = dict(manifest["layers"])
         self.interval = int(manifest["interval"])
-        self._envs = int(manifest["envs"])
         self._complete = bool(manifest["complete"])
         self._paths = chunk_paths(folder)
         if not self._paths:
@@ -216,19 +216,28 @@ class Recording:
     def episodes(self, phase: str | None = None, seed: int | None = None) -> list[Rows]:
         """The episodes that are there from beginning to end, in the order of their numbers.
 
-        While a recording grows, and where it ends in the middle, the newest of each seed and phase
-        may be cut short: as many as can be under way are left out. So are the oldest, once files
-        were removed.
+        Every environment has a row at each step that is recorded. So the episodes at the last such
+        step of a seed and phase may still be under way, while a recording grows and where it ends
+        in the middle: they are left out, and those that began after them, since of these the short
+        ones ended first. Once files were removed, those at the first step have lost their
+        beginning.
         """
-        found = self.rows(phase, seed=seed).episodes()
-        if self._complete:
-            return found
         groups: dict[tuple[int, int], list[Rows]] = {}
-        for rows in found:
+        for rows in self.rows(phase, seed=seed).episodes():
             # By its last row: an episode ends in the phase of the exploration-policy.
             groups.setdefault((int(rows.seed[0]), int(rows.phase[-1])), []).append(rows)
-        first = self._envs if chunk_number(self._paths[0]) > 0 else 0
-        return [rows for own in groups.values() for rows in own[first : -self._envs]]
+        return [rows for own in groups.values() for rows in self._whole(own)]
+
+    def _whole(self, episodes: list[Rows]) -> list[Rows]:
+        """Those of one seed and phase that are not cut short."""
+        first = min(int(rows.step[0]) for rows in episodes)
+        last = max(int(rows.step[-1]) for rows in episodes)
+        if not self._complete:
+            under_way = min(int(r.episode[0]) for r in episodes if r.step[-1] == last)
+            episodes = [rows for rows in episodes if rows.episode[0] < under_way]
+        if chunk_number(self._paths[0]) > 0:
+            episodes = [rows for rows in episodes if rows.step[0] > first]
+        return episodes
 
     def _there(self) -> list[Path]:
         """The files, less those that whoever records has removed since."""
@@ -236,6 +245,11 @@ class Recording:
 
     def _read_rows(self, path: Path) -> Rows:
         return Rows(**{name: _read(path, name) for name in COLUMNS})
+
+
+def as_arrays(activations: Mapping[str, Tensor]) -> Activations:
+    """What layers say, as a writer takes it."""
+    return {name: values.cpu().numpy() for name, values in activations.items()}
 
 
 def chunk_paths(folder: Path) -> list[Path]:
@@ -257,7 +271,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.exists():
         raise UserError(f"{folder} is no recording: it has no {MANIFEST}")
-    keys = {"layers", "interval", "envs", "complete"}
+    keys = {"layers", "interval", "complete"}
     manifest = read_json_record(path, keys, "the description of a recording", "it written anew")
     layers = manifest["layers"]
     if not isinstance(layers, dict) or not all(isinstance(n, int) for n in layers.values()):

@@ -46,10 +46,10 @@ def read_source(
     else:
         found = Source(episodes_of_dataset(load_hdf5(path, key=key), seed), 1)
     if not found.episodes:
+        of_phase = "" if phase is None else f" in phase {phase}"
         raise UserError(
-            f"{path} has no whole episode of seed {seed}"
-            f"{'' if phase is None else f' in phase {phase}'}; choose another seed or phase, or "
-            "wait until it has grown"
+            f"{path} has no whole episode of seed {seed}{of_phase}{_seeds_of(path)}; choose "
+            "another seed or phase, or wait until it has grown"
         )
     size = found.episodes[0].observations.shape[1]
     if size != observation_size:
@@ -58,6 +58,13 @@ def read_source(
             "of another environment"
         )
     return found
+
+
+def _seeds_of(path: Path) -> str:
+    """Which seeds a recording has: whoever deploys a policy names its seed."""
+    if not path.is_dir():
+        return ""
+    return f" (it has rows of seeds {sorted(set(Recording(path).rows().seed.tolist()))})"
 
 
 def alike(source: Source, interval: int, streams: Streams) -> list[Rows]:

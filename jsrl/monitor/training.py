@@ -22,7 +22,7 @@ from jsrl.monitor.detector import Sample
 from jsrl.monitor.hooks import Capture
 from jsrl.monitor.observer import Observer, Sink
 from jsrl.monitor.rates import RateSettings
-from jsrl.monitor.recording import RecordingWriter, rows_from, rows_state
+from jsrl.monitor.recording import RecordingWriter, as_arrays, rows_from, rows_state
 from jsrl.monitor.rows import PHASES, Rows, concatenate, rows_of_data
 from jsrl.monitor.training_log import (
     Tested,
@@ -42,6 +42,7 @@ TESTED = ("guide", "exploration")
 """Phases that are tested while a run trains: they share the level."""
 
 KEPT_STAGES = 4
+"""Stages of each seed and phase whose reference stays in memory, the newest."""
 
 
 @dataclass(frozen=True)
@@ -115,12 +116,11 @@ class TrainingMonitor:
         self._recording = RecordingWriter(
             *(folder / RECORDING, self.sizes, settings.chunk_rows, settings.chunks),
             interval=settings.interval,
-            envs=max(envs),
         )
         interval, share = settings.interval, settings.share
         self.online = self._observer(None, envs[0], self._take_online, interval, share)
         self.evaluation = self._observer("evaluation", envs[1], self._take, interval, share)
-        self._log = TrainingLog(len(seeds), streams, settings.rates, twin_values, self._device)
+        self._log = TrainingLog(seeds, streams, settings.rates, twin_values, self._device)
         self._episodes: dict[tuple[int, str, int, int], list[Rows]] = {}
         self._latest: dict[tuple[int, int], int] = {}
         self._watches: dict[WatchKey, Watch] = {}
@@ -157,7 +157,7 @@ class TrainingMonitor:
         for key, rows in finished:
             check = self._watch(key).add(Sample(rows, self._forward_of(key[0])(rows)))
             if check is not None:
-                latest[key] = Tested(check, *self._watch(key).latest())
+                latest[key] = Tested(check, self._watch(key).latest())
                 if check.alarm:
                     alarms.append(_alarm_line(self.seeds[key[0]], key, check))
         self._log.write(step, latest, loggers)
@@ -170,11 +170,12 @@ class TrainingMonitor:
             evaluator: of the run.
             policy: the exploration-policy.
         """
-        writer = RecordingWriter(self._folder / REFERENCE, self.sizes, self.settings.chunk_rows)
+        folder, rows_of_file = self._folder / REFERENCE, self.settings.chunk_rows
+        writer = RecordingWriter(folder, self.sizes, rows_of_file, chunks=None)
         writer.clear()
 
         def sink(index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
-            writer.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
+            writer.add(rows, as_arrays(activations))
 
         episodes = np.zeros((len(self.seeds), self.settings.trusted), np.int64)
         # Every step of every episode: whoever compares with them may have fewer.
@@ -190,10 +191,13 @@ class TrainingMonitor:
     def show(self, step: int, loggers: Loggers) -> None:
         """Draw the reference and the latest episodes of the first seed's newest watch."""
         shown = [w for k, w in self._watches.items() if k[0] == 0 and w.tests]
-        if shown:
-            # As the network is now, whether or not the run was resumed since the last test.
-            shown[-1].refresh(self._forward_of(0))
-            show_embedding(self._folder, shown[-1].latest(), step, loggers)
+        if not shown:
+            return
+        # As the network is now, whether or not the run was resumed since the last test.
+        shown[-1].refresh(self._forward_of(0))
+        sides = shown[-1].latest()
+        if sides is not None:
+            show_embedding(self._folder, sides, step, loggers)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -237,7 +241,7 @@ class TrainingMonitor:
         return Observer(self.capture, self.seeds, phase, interval, share, streams, envs, sink)
 
     def _take(self, index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
-        self._recording.add(rows, {n: v.cpu().numpy() for n, v in activations.items()})
+        self._recording.add(rows, as_arrays(activations))
 
     def _take_online(self, index: int, rows: Rows, activations: Mapping[str, Tensor]) -> None:
         self._take(index, rows, activations)

@@ -45,7 +45,7 @@ class WatchSettings:
     Args:
         level: the probability of any false alarm among ``horizon`` episodes.
         horizon: episodes over which the level is spent.
-        accounts: how many phases share the level.
+        shared_by: how many phases share the level.
         window: episodes that are tested together, the latest.
         stride: episodes from one test to the next.
         reference: episodes that a reference consists of.
@@ -56,7 +56,7 @@ class WatchSettings:
 
     level: float = 0.05
     horizon: int = 200
-    accounts: int = 1
+    shared_by: int = 1
     window: int = 3
     stride: int = 1
     reference: int = 60
@@ -74,7 +74,7 @@ class WatchSettings:
 
     @property
     def spending(self) -> AlphaSpending:
-        return AlphaSpending(self.level / self.accounts, max(1, self.horizon // self.stride))
+        return AlphaSpending(self.level / self.shared_by, max(1, self.horizon // self.stride))
 
     def statement(self, episodes: int) -> str:
         """The bound on false alarms among so many episodes, in a sentence.
@@ -99,7 +99,8 @@ class Check:
         finding: of the permutations.
         p_value: what was compared with ``level``.
         level: the level of this test.
-        method: ``permutations``, or ``martingale`` where those cannot reach the level.
+        method: ``permutations``, or ``martingale`` where those cannot reach the level; ``finite``
+            where something is not, ``none`` where episodes have nothing to compare.
         alarm: whether the p-value is at most the level, or something is not finite.
         note: what should be known beside it, or "".
     """
@@ -130,10 +131,12 @@ class Watch:
         self.settings = settings
         self._streams = streams
         self.reference: deque[Sample] = deque(maxlen=settings.reference)
+        # The window, and whether each in it was part of a test that raised an alarm.
         self._recent: deque[Sample] = deque(maxlen=settings.window)
-        # Whether each of them was part of a test that raised an alarm.
         self._suspect: deque[bool] = deque(maxlen=settings.window)
+        # What has left the window since the last test: a rolling reference takes it.
         self._leaving: list[Sample] = []
+        # Where a martingale decides, what it has bet on so far.
         self._passed: list[Sample] = []
         self._martingale = ConformalMartingale(settings.spending.level, settings.spending.episodes)
         self.episodes = 0
@@ -224,8 +227,13 @@ class Watch:
         self.episodes = state["episodes"]
         self.tests = state["tests"]
 
-    def latest(self) -> tuple[Sample, Sample]:
-        """The reference and the episodes that were tested last, each as one sample."""
+    def latest(self) -> tuple[Sample, Sample] | None:
+        """The reference and the episodes that were tested last, each as one sample.
+
+        None before the first test: an episode that is not finite may be told of earlier.
+        """
+        if not self.reference or not self._recent:
+            return None
         return joined(list(self.reference)), joined(list(self._recent))
 
     def _not_finite(self, episode: Sample) -> Check:
@@ -239,7 +247,7 @@ class Watch:
 
     def _check(self) -> Check:
         spending = self.settings.spending
-        reference, recent = self.latest()
+        reference, recent = joined(list(self.reference)), joined(list(self._recent))
         newest = self._recent[-1]
         episode, step = int(newest.rows.episode[-1]), int(newest.rows.step[-1])
         try:
@@ -294,9 +302,9 @@ class Watch:
 
 
 def joined(samples: list[Sample]) -> Sample:
-    """Samples after each other; at least one.
+    """Episodes after each other, as one side of a test; at least one.
 
-    Episodes are numbered anew: numbers may repeat between recordings.
+    They are numbered anew: numbers may repeat between recordings.
     """
     found = together(samples)
     numbers = np.repeat(np.arange(len(samples)), [len(s.rows) for s in samples])

@@ -82,6 +82,13 @@ def test_the_joint_p_value_is_that_of_ranking_every_split(kind):
         assert joint_min_p(torch.from_numpy(statistics)).p_value == by_ranks(statistics)
 
 
+def test_statistics_that_are_not_finite_are_refused():
+    statistics = torch.zeros(2, 10, dtype=torch.float64)
+    statistics[1, 3] = torch.nan
+    with pytest.raises(UserError, match="a statistic is not finite"):
+        joint_min_p(statistics)
+
+
 def test_dependent_layers_are_rejected_together_at_the_nominal_rate():
     rejected = 0
     for repetition in range(1000):

@@ -1,5 +1,7 @@
 """A monitor around a policy that is deployed: it notices trouble, and is not noticed itself."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -174,7 +176,8 @@ def test_what_was_looked_at_is_recorded(tmp_path, ended):
 def test_of_a_long_episode_a_bounded_number_of_looks_is_kept_evenly_spread():
     looks, policy = Looks(), network()
     for count in range(1000):
-        looks.add(3, count, sample_of(np.full((1, COLUMNS), count, np.float32), policy))
+        if looks.wants(3, count):
+            looks.add(3, sample_of(np.full((1, COLUMNS), count, np.float32), policy))
     kept = looks.pop(3).rows.observations[:, 0]
     assert MOST_LOOKS / 2 < len(kept) <= MOST_LOOKS
     assert np.array_equal(kept, np.arange(0, 1000, 4))
@@ -182,11 +185,25 @@ def test_of_a_long_episode_a_bounded_number_of_looks_is_kept_evenly_spread():
 
 
 def test_a_recording_is_not_gone_on_with(tmp_path):
-    monitor = wrap(record=tmp_path)
+    with wrap(record=tmp_path / "new") as monitor:
+        play(monitor, walk(np.random.default_rng(0)))
+    assert len(Recording(tmp_path / "new").episodes()) == 1
+    with pytest.raises(UserError, match="is there already; choose a new folder"):
+        wrap(record=tmp_path / "new")
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be made: Not a directory"):
+        wrap(record=tmp_path / "file" / "new")
+
+
+def test_a_recording_that_fails_does_not_stop_the_robot(tmp_path):
+    monitor, rng = wrap(record=tmp_path / "new"), np.random.default_rng(0)
+    shutil.rmtree(tmp_path / "new")
+    (tmp_path / "new").touch()
+    observation = torch.from_numpy(walk(rng)[0])
+    with pytest.warns(RuntimeWarning, match="the recording ends here"):
+        assert torch.equal(monitor(observation), network()(observation))
+    assert torch.equal(monitor(observation), network()(observation))
     monitor.close()
-    play(monitor, walk(np.random.default_rng(0)))
-    with pytest.raises(UserError, match="holds a recording already; choose a new folder"):
-        wrap(record=tmp_path)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,5 +1,7 @@
 """Hooks around a pass: they see all and change nothing."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from monitor.episodes import COLUMNS, network
@@ -156,6 +158,46 @@ def test_no_hook_remains():
     with pytest.raises(RuntimeError), capture.attached(seen):
         module(inputs(3, COLUMNS + 1))
     assert hooked(module) == []
+
+
+def test_what_the_hooks_of_others_make_of_an_answer_is_what_is_seen():
+    module, x, seen = network(), inputs(3, COLUMNS), {}
+    module[2].register_forward_hook(lambda _, __, output: 2 * output)
+    module.register_forward_hook(lambda _, __, output: output + 1)
+    module.register_forward_pre_hook(lambda _, arguments: (3 * arguments[0],))
+    bare = module(x)
+    with Capture(module, ".*").attached(seen):
+        assert torch.equal(module(x), bare)
+    assert torch.equal(seen["inputs"], 3 * x)
+    assert torch.equal(seen["2"], 2 * module[2].forward(seen["1"]))
+    assert torch.equal(seen["outputs"], bare)
+    seen.clear()
+    module(x)
+    assert seen == {}
+
+
+def test_parts_of_a_fused_layer_are_seen():
+    generator = torch.Generator().manual_seed(0)
+    layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.normal_(std=0.3, generator=generator)
+    x = torch.randn(2, 5, 8, generator=generator)
+    capture = Capture(layer, r"inputs|linear\d|norm\d|outputs")
+    found = capture.forward(x)
+    assert set(found) == {"inputs", "linear1", "linear2", "norm1", "norm2", "outputs"}
+    expected = torch.nn.functional.linear(found["norm1"], layer.linear1.weight, layer.linear1.bias)
+    torch.testing.assert_close(found["linear1"], expected.detach())
+    with pytest.raises(UserError, match=r"out_proj said nothing.*attention"):
+        Capture(layer, ".*").forward(x)
+
+
+def test_a_layer_that_is_called_outputs_is_hidden_by_those_of_the_whole():
+    module = nn.Sequential(OrderedDict(first=nn.Linear(COLUMNS, 4), outputs=nn.Linear(4, 2)))
+    module.append(nn.Tanh())
+    x = inputs(3, COLUMNS)
+    assert layer_names(module) == ["inputs", "first", "2", "outputs"]
+    assert torch.equal(Capture(module, "outputs").forward(x)["outputs"], module(x).detach())
 
 
 def test_what_others_attached_stays_and_works_on():

@@ -315,28 +315,40 @@ def test_a_damaged_file_is_named(tmp_path):
 def test_episodes_that_may_be_cut_short_are_left_out(tmp_path):
     sizes = {"net.0": 3}
 
-    def recorded(envs, keep=64):
-        folder = tmp_path / f"{envs}-{keep}"
-        writer = RecordingWriter(folder, sizes, 10, keep, interval=5, envs=envs)
-        for number in range(8):
+    # Which episode each of two environments is in, look after look: the first of them is long.
+    looks = [(0, 1)] * 3 + [(0, 2)] * 2 + [(0, 3)] * 4 + [(4, 3)] * 2 + [(4, 5)] * 3 + [(4, 6)]
+
+    def recorded(keep=None, until=None):
+        folder = tmp_path / f"{keep}-{until}"
+        writer = RecordingWriter(folder, sizes, 4, keep, interval=5)
+        for number, under_way in enumerate(looks[:until]):
             part = replace(
-                *(rows(0, 10),),
-                episode=np.full(10, number),
-                phase=np.full(10, 3),
-                seed=np.zeros(10, np.int64),
+                rows(0, 2),
+                episode=np.array(under_way),
+                step=np.full(2, 10 * number),
+                phase=np.full(2, 3),
+                seed=np.zeros(2, np.int64),
             )
-            writer.add(part, {"net.0": np.zeros((10, 3), np.float32)})
+            writer.add(part, {"net.0": np.zeros((2, 3), np.float32)})
+        writer.flush()
         return folder, writer
 
     def numbers(folder):
         return [int(part.episode[0]) for part in Recording(folder).episodes()]
 
-    folder, writer = recorded(2)
-    # The newest two may be under way.
-    assert numbers(folder) == [0, 1, 2, 3, 4, 5]
+    folder, writer = recorded()
+    # 4 and 6 may be under way; 5 began after 4 and is over because it was short.
+    assert numbers(folder) == [0, 1, 2, 3]
     writer.complete()
-    assert numbers(folder) == list(range(8))
+    assert numbers(folder) == list(range(7))
     assert Recording(folder).interval == 5
-    # Of eight files the oldest three were removed, perhaps in the middle of an episode.
-    folder, _ = recorded(1, keep=5)
-    assert numbers(folder) == [4, 5, 6]
+    # While the first is under way there is nothing to be had.
+    assert numbers(recorded(until=9)[0]) == []
+    # Of eight files the oldest five were removed, in the middle of 3 and perhaps of 4.
+    folder, writer = recorded(keep=3)
+    writer.complete()
+    assert numbers(folder) == [5, 6]
+    # Whoever goes on writing takes back that it was complete.
+    of = rows(0, 2)
+    writer.add(of, {"net.0": np.zeros((2, 3), np.float32)})
+    assert not Recording(folder)._complete

@@ -40,7 +40,7 @@ def watched(tmp_path, stage_of):
     collector = Collector(environments, spec, 1, streams.child("collector"), torch.device("cpu"))
     guide = ForeignGuide(into_a_corner, GuideView(), spec, 1, "corner", "corner")
     detector = DetectorSettings(permutations=6000, rows_per_episode=12)
-    watch = WatchSettings(accounts=2, stride=3, reference=30, detector=detector)
+    watch = WatchSettings(shared_by=2, stride=3, reference=30, detector=detector)
     monitor = TrainingMonitor(
         TrainingMonitorSettings(
             r"inputs|.*activation_\d+|outputs", 2, 1.0, 4096, 4, 5, watch, RateSettings(2, 20)

@@ -125,11 +125,11 @@ def test_too_few_permutations_are_no_way_to_reach_a_level():
         assert check.method == "martingale" or check.finding.smallest_p <= check.level
 
 
-def test_the_level_is_divided_over_tests_and_accounts():
-    watch, source = ready(settings(stride=2, accounts=2, level=0.9))
+def test_the_level_is_divided_over_tests_and_phases():
+    watch, source = ready(settings(stride=2, shared_by=2, level=0.9))
     checks = [watch.add(source.episode()) for _ in range(6)]
     assert [check is None for check in checks] == [True, False] * 3
-    # 0.9 over 2 accounts, and 5 tests in 10 episodes.
+    # 0.9 over 2 phases, and 5 tests in 10 episodes.
     assert {check.level for check in checks[1::2]} == {0.9 / 2 / 5}
     assert [check.episode for check in checks[1::2]] == [9, 11, 13]
     said = watch.settings.statement(10)
