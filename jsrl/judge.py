@@ -45,7 +45,10 @@ class Judge:
         config, episodes = self._config.curriculum, self._config.curriculum.initial_episodes
         measured = self._evaluate(("guide",), curricula, episodes, GUIDE_MEASUREMENT)["guide"]
         scores = self._scores(measured)
-        if config.kind == "jsrl" and all(math.isnan(value) for value in scores[config.metric]):
+        failed = self._parts.non_finite()
+        # A seed that failed has no scores, whatever is measured.
+        of_others = [v for v, bad in zip(scores[config.metric], failed, strict=True) if not bad]
+        if config.kind == "jsrl" and of_others and all(math.isnan(value) for value in of_others):
             raise UserError(
                 f"curriculum.metric={config.metric} is undefined for {self._parts.spec.id}: its "
                 f"info has no {self._config.env.success_key!r}; set env.success_key to the entry "

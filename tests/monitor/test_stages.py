@@ -1,6 +1,7 @@
 """A change of the curriculum's stage changes which states are seen: expected, and no alarm."""
 
 import numpy as np
+import pytest
 import torch
 from commands import REACH, composed
 from fakes import FixedSteps
@@ -9,7 +10,7 @@ from jsrl.build import env_settings
 from jsrl.collector import Collector
 from jsrl.envs.make import Environments, describe_env
 from jsrl.guides.base import ForeignGuide, GuideView
-from jsrl.loggers import JsonLinesLogger, Loggers
+from jsrl.loggers import JsonLinesLogger, Loggers, read_records
 from jsrl.monitor.detector import DetectorSettings
 from jsrl.monitor.rates import RateSettings
 from jsrl.monitor.training import TrainingMonitor, TrainingMonitorSettings
@@ -27,8 +28,11 @@ def into_a_corner(observations, seed_index, generator):
     return np.ones((len(observations), 2), np.float32)
 
 
-def watched(tmp_path, stage_of):
-    """The alarms of 200 episodes of a fixed policy, with a stage that is told for each phase."""
+def watched(tmp_path, stage_of, episodes_in_all=EPISODES, broken_after=None):
+    """The alarms of 200 episodes of a fixed policy, with a stage that is told for each phase.
+
+    The policy's weights are NaN from some episode on, if any.
+    """
     config, _ = composed(*REACH)
     settings = env_settings(config.env)
     spec, streams = describe_env(settings), Streams([0])
@@ -51,7 +55,9 @@ def watched(tmp_path, stage_of):
     )
     collector.observer = monitor.online
     loggers, alarms, ended = Loggers(JsonLinesLogger(tmp_path / "metrics.jsonl", [0])), [], 0
-    while ended < EPISODES:
+    while ended < episodes_in_all:
+        if ended == broken_after:
+            policy.mlp.output.weight.data.fill_(torch.nan)
         stage, guide_steps = STAGES[ended * len(STAGES) // EPISODES]
         curricula = [FixedSteps(guide_steps, stage_of(stage))]
         _, episodes = collector.step(policy, guide, curricula)
@@ -59,6 +65,7 @@ def watched(tmp_path, stage_of):
         if episodes and ended % 25 == 0:
             alarms += monitor.check(ended, loggers)
     collector.close()
+    monitor.show(ended, loggers)
     return alarms, monitor
 
 
@@ -75,3 +82,12 @@ def test_the_same_episodes_without_their_stages_do(tmp_path):
     alarms, _ = watched(tmp_path, lambda stage: 0)
     assert alarms
     assert "in stage 0" in alarms[0]
+
+
+@pytest.mark.parametrize("broken_after", [0, 50])
+def test_a_policy_that_is_no_longer_finite_raises_alarms_and_stops_nothing(tmp_path, broken_after):
+    alarms, _ = watched(tmp_path, lambda stage: 0, 75, broken_after)
+    assert alarms and all("p = 0," in line for line in alarms)
+    assert not (tmp_path / "monitor" / "embedding.png").exists()
+    records = read_records(tmp_path / "metrics.jsonl")
+    assert any(r.name.startswith("monitor/detection_rate/") for r in records) == (broken_after > 0)
