@@ -44,9 +44,7 @@ class Sample:
     def thinned(self, most: int) -> "Sample":
         """At most so many rows, evenly spread, of an episode."""
         count = len(self.rows)
-        if count <= most:
-            return self
-        return self.take(np.linspace(0, count - 1, most).round().astype(np.int64))
+        return self if count <= most else self.take(_spread(count, most))
 
 
 def together(samples: Sequence[Sample]) -> Sample:
@@ -316,13 +314,20 @@ def _finding_of_cell(cell: Cell, p: float, statistic: float, both: _Pooled) -> L
 
 
 def _thinned(sample: Sample, most: int) -> Sample:
-    """At most so many rows of each episode."""
-    numbers = np.arange(len(sample.rows))
+    """At most so many rows of each episode; a watch has thinned its episodes already."""
+    episodes, counts = np.unique(sample.rows.episode, return_counts=True)
+    if counts.max() <= most:
+        return sample
     kept = []
-    for episode in np.unique(sample.rows.episode):
-        own = numbers[sample.rows.episode == episode]
-        kept.append(own[np.linspace(0, len(own) - 1, min(most, len(own))).round().astype(int)])
+    for episode in episodes:
+        own = np.flatnonzero(sample.rows.episode == episode)
+        kept.append(own[_spread(len(own), most)] if len(own) > most else own)
     return sample.take(np.sort(np.concatenate(kept)))
+
+
+def _spread(count: int, most: int) -> NDArray[np.int64]:
+    """So many places, evenly spread over more of them."""
+    return np.linspace(0, count - 1, most).round().astype(np.int64)
 
 
 def is_finite(sample: Sample) -> bool:

@@ -2,11 +2,10 @@
 
 A hook that stays costs time at every pass, in the learner's updates too, and makes compiled ones
 recompile. These are attached around a single pass and removed after it; they copy, and change
-nothing. Where they can they stand in for a layer's ``forward``: a module with hooks of PyTorch's
-is called by a slower path, and looking on cost one and a half times as much (5.7 % of a PointMaze
-roll-out at every tenth step, against 3.8 %). PyTorch's are used on a module that has some already,
-which may change what it answers, and in networks with fused layers, which work part by part only
-where a part has one.
+nothing. Where they can they stand in for a layer's ``forward``, since a module with hooks of
+PyTorch's is called by a slower path (``jsrl benchmark`` measures what looking on costs). PyTorch's
+are used on a module that has some already, which may change what it answers, and in networks with
+fused layers, which work part by part only where a part has one.
 """
 
 import re

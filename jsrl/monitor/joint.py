@@ -46,7 +46,9 @@ def joint_min_p(statistics: Float[Tensor, "L R"]) -> JointResult:
     # A split's rank in a layer is how many statistics are as large as its own. Sorting would give
     # all ranks; which are below that of the observed split, or equal to it, takes two selections.
     smaller = lowered > _largest(statistics, rank)
-    as_small = lowered > _largest(statistics, rank + 1) if rank < splits else smaller | True
+    as_small = (
+        lowered > _largest(statistics, rank + 1) if rank < splits else torch.ones_like(smaller)
+    )
     # Over all layers that share the smallest p-value, the one that lies furthest out.
     excess = torch.where(as_small, _standardised(statistics), -torch.inf).amax(0)
     tied = as_small.any(0) & (excess >= excess[0] - 1e-9)

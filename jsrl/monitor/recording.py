@@ -20,7 +20,7 @@ from torch import Tensor
 
 from jsrl.errors import UserError
 from jsrl.files import read_json_record, replacing, write_whole
-from jsrl.monitor.rows import PHASES, Rows, concatenate
+from jsrl.monitor.rows import PHASES, Rows, concatenate, phase_of_episode
 
 MANIFEST = "recording.json"
 CHUNK = re.compile(r"chunk-\d+\.hdf5")
@@ -224,8 +224,8 @@ class Recording:
         """
         groups: dict[tuple[int, int], list[Rows]] = {}
         for rows in self.rows(phase, seed=seed).episodes():
-            # By its last row: an episode ends in the phase of the exploration-policy.
-            groups.setdefault((int(rows.seed[0]), int(rows.phase[-1])), []).append(rows)
+            key = int(rows.seed[0]), int(phase_of_episode(rows.phase)[0])
+            groups.setdefault(key, []).append(rows)
         return [rows for own in groups.values() for rows in self._whole(own)]
 
     def _whole(self, episodes: list[Rows]) -> list[Rows]:

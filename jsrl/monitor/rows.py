@@ -75,10 +75,14 @@ class Rows:
         several at a time would be the long ones, and no like of the others. An episode that the
         guide begins and the exploration-policy ends is one.
         """
-        phase = np.where(self.phase == PHASES.index("guide"), EXPLORATION, self.phase)
-        keys = np.stack([self.seed, phase, self.episode], 1)
+        keys = np.stack([self.seed, phase_of_episode(self.phase), self.episode], 1)
         names, which = np.unique(keys, axis=0, return_inverse=True)
         return [self.take(which.reshape(-1) == i) for i in range(len(names))]
+
+
+def phase_of_episode(phase: Int[NDArray[np.int64], " N"]) -> Int[NDArray[np.int64], " N"]:
+    """That of the whole episode: one that the guide begins is the exploration-policy's."""
+    return np.where(phase == PHASES.index("guide"), EXPLORATION, phase)
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:

@@ -152,15 +152,17 @@ class TrainingMonitor:
         for key in dict.fromkeys(key for key, _ in finished):
             if key in self._watches:
                 self._watches[key].refresh(self._forward_of(key[0]))
-        latest: dict[WatchKey, Tested] = {}
+        latest: dict[WatchKey, tuple[Watch, Check]] = {}
         alarms = []
         for key, rows in finished:
-            check = self._watch(key).add(Sample(rows, self._forward_of(key[0])(rows)))
+            watch = self._watch(key)
+            check = watch.add(Sample(rows, self._forward_of(key[0])(rows)))
             if check is not None:
-                latest[key] = Tested(check, self._watch(key).latest())
+                latest[key] = watch, check
                 if check.alarm:
                     alarms.append(_alarm_line(self.seeds[key[0]], key, check))
-        self._log.write(step, latest, loggers)
+        tested = {key: Tested(check, watch.latest()) for key, (watch, check) in latest.items()}
+        self._log.write(step, tested, loggers)
         return alarms
 
     def keep_reference(self, evaluator: Evaluator, policy: Policy) -> None:

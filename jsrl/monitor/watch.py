@@ -232,8 +232,9 @@ class Watch:
 
         None before the first test: an episode that is not finite may be told of earlier.
         """
-        if not self.reference or not self._recent:
-            return None
+        return self._sides() if self.reference and self._recent else None
+
+    def _sides(self) -> tuple[Sample, Sample]:
         return joined(list(self.reference)), joined(list(self._recent))
 
     def _not_finite(self, episode: Sample) -> Check:
@@ -247,7 +248,7 @@ class Watch:
 
     def _check(self) -> Check:
         spending = self.settings.spending
-        reference, recent = joined(list(self.reference)), joined(list(self._recent))
+        reference, recent = self._sides()
         newest = self._recent[-1]
         episode, step = int(newest.rows.episode[-1]), int(newest.rows.step[-1])
         try:

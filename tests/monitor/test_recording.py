@@ -318,15 +318,15 @@ def test_episodes_that_may_be_cut_short_are_left_out(tmp_path):
     # Which episode each of two environments is in, look after look: the first of them is long.
     looks = [(0, 1)] * 3 + [(0, 2)] * 2 + [(0, 3)] * 4 + [(4, 3)] * 2 + [(4, 5)] * 3 + [(4, 6)]
 
-    def recorded(keep=None, until=None):
-        folder = tmp_path / f"{keep}-{until}"
+    def recorded(keep=None, until=None, phases=(3, 3)):
+        folder = tmp_path / f"{keep}-{until}-{phases}"
         writer = RecordingWriter(folder, sizes, 4, keep, interval=5)
         for number, under_way in enumerate(looks[:until]):
             part = replace(
                 rows(0, 2),
                 episode=np.array(under_way),
                 step=np.full(2, 10 * number),
-                phase=np.full(2, 3),
+                phase=np.array(phases),
                 seed=np.zeros(2, np.int64),
             )
             writer.add(part, {"net.0": np.zeros((2, 3), np.float32)})
@@ -344,6 +344,8 @@ def test_episodes_that_may_be_cut_short_are_left_out(tmp_path):
     assert Recording(folder).interval == 5
     # While the first is under way there is nothing to be had.
     assert numbers(recorded(until=9)[0]) == []
+    # Nor while the guide still acts in it, and the exploration-policy in the others.
+    assert numbers(recorded(until=9, phases=(1, 2))[0]) == []
     # Of eight files the oldest five were removed, in the middle of 3 and perhaps of 4.
     folder, writer = recorded(keep=3)
     writer.complete()
