@@ -1,54 +1,24 @@
-"""Loggers, read back with the tools that their readers use."""
+"""TensorBoard, read back with the tools that its readers use."""
 
 import errno
 import io
-import json
-import sys
 import warnings
 
 import numpy as np
 import pytest
-import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import plugin_data_pb2
 
 from jsrl.errors import UserError
-from jsrl.files import write_whole
 from jsrl.loggers import (
     JsonLinesLogger,
     Loggers,
-    Progress,
-    Record,
     TensorBoardLogger,
-    flatten,
     read_records,
 )
-
-
-class FullDisk:
-    """Stands for a file whose disk holds no more bytes."""
-
-    def write(self, data):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def close(self):
-        pass
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-class Clock:
-    """Time that passes when told to."""
-
-    seconds = 0.0
-
-    def __call__(self):
-        return self.seconds
 
 
 def read_back(directory):
@@ -61,117 +31,11 @@ def points(accumulator, tag):
     return [(event.step, event.value) for event in accumulator.Scalars(tag)]
 
 
-def test_records_have_the_documented_fields(tmp_path):
-    logger = JsonLinesLogger(tmp_path / "metrics.jsonl", [7, 3])
-    logger.log(5, "offline", {"loss/value": [0.5, float("nan")], "throughput/x": 2})
-    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {"step": 5, "phase": "offline", "seed": 7, "name": "loss/value", "value": 0.5},
-        {"step": 5, "phase": "offline", "seed": 3, "name": "loss/value", "value": None},
-        {"step": 5, "phase": "offline", "seed": None, "name": "throughput/x", "value": 2.0},
-    ]
-
-
-def test_records_of_tensors_and_infinities_read_back(tmp_path):
-    logger = JsonLinesLogger(tmp_path / "metrics.jsonl", [0, 1])
-    logger.log(1, "online", {"value/q": torch.tensor([1.5, float("inf")]), "a/b": np.float32(2)})
-    assert read_records(tmp_path / "metrics.jsonl") == [
-        Record(1, "online", 0, "value/q", 1.5),
-        Record(1, "online", 1, "value/q", None),
-        Record(1, "online", None, "a/b", 2.0),
-    ]
-
-
-def test_a_value_for_the_wrong_number_of_seeds_is_refused(tmp_path):
-    logger = JsonLinesLogger(tmp_path / "metrics.jsonl", [0, 1])
-    with pytest.raises(ValueError, match="loss/value"):
-        logger.log(0, "online", {"loss/value": [1.0]})
-
-
-def test_metrics_are_cut_back_to_a_checkpoint_and_go_on_bit_for_bit(tmp_path):
-    def write(logger, steps):
-        for step in steps:
-            logger.log(step, "online", {"value/q": [step / 3]})
-
-    whole = JsonLinesLogger(tmp_path / "whole.jsonl", [0])
-    write(whole, range(6))
-
-    killed = JsonLinesLogger(tmp_path / "killed.jsonl", [0])
-    write(killed, range(3))
-    offset = killed.offset()
-    write(killed, range(3, 5))
-    killed.close()
-    resumed = JsonLinesLogger(tmp_path / "killed.jsonl", [0])
-    resumed.truncate(offset)
-    write(resumed, range(3, 6))
-    assert resumed.offset() == whole.offset()
-    assert (tmp_path / "killed.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
-
-
-def test_metrics_shorter_than_the_checkpoint_are_refused(tmp_path):
-    logger = JsonLinesLogger(tmp_path / "metrics.jsonl", [0])
-    logger.log(0, "online", {"value/q": [1.0]})
-    size = logger.offset()
-    with pytest.raises(UserError, match=f"has {size} bytes, expected at least the {size + 1}"):
-        logger.truncate(size + 1)
-    assert logger.offset() == size
-
-
-def test_a_full_disk_is_a_user_error_and_closing_is_quiet(tmp_path):
-    logger = JsonLinesLogger(tmp_path / "metrics.jsonl", [0])
-    logger._file.close()
-    logger._file = FullDisk()
-    with pytest.raises(UserError, match=r"metrics\.jsonl: .*No space left.*free space"):
-        logger.log(0, "online", {"value/q": [1.0]})
-    logger.close()
-
-
-def test_an_unwritable_folder_is_a_user_error(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        JsonLinesLogger(tmp_path / "file" / "metrics.jsonl", [0])
-    with pytest.raises(UserError, match="cannot be written"):
-        TensorBoardLogger(tmp_path / "file" / "tensorboard", [0])
-
-
-def test_an_unfinished_last_line_is_skipped_and_a_corrupt_one_is_named(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    good = '{"step": 1, "phase": "online", "seed": 0, "name": "a/b", "value": 1.0}\n'
-    path.write_text(good + '{"step": 2, "pha')
-    assert read_records(path) == [Record(1, "online", 0, "a/b", 1.0)]
-    for bad in ("nonsense\n", "[1]\n", '{"step": 1}\n'):
-        path.write_text(good + bad)
-        with pytest.raises(UserError, match="line 2"):
-            read_records(path)
-    with pytest.raises(UserError, match=r"none\.jsonl: cannot be read"):
-        read_records(tmp_path / "none.jsonl")
-
-
-def test_settings_are_flattened():
-    nested = {"learner": {"hidden": [256, 256], "rate": 3e-4}, "flag": True, "path": None, "n": 1}
-    assert flatten(nested) == {
-        "learner.hidden": "[256, 256]",
-        "learner.rate": 3e-4,
-        "flag": "true",
-        "path": None,
-        "n": 1,
-    }
-
-
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    path = tmp_path / "file.txt"
-    write_whole(path, b"old")
-
-    def full(self, data):
-        with self.open("wb") as file:
-            file.write(data[:1])
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
-    with pytest.raises(UserError, match="No space left on device"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
+def png(width, height):
+    """The bytes of a black picture."""
+    content = io.BytesIO()
+    Image.new("RGB", (width, height)).save(content, "png")
+    return content.getvalue()
 
 
 def test_tensorboard_scalars_of_several_seeds(tmp_path):
@@ -320,11 +184,12 @@ def test_a_full_disk_under_tensorboard_is_a_user_error(tmp_path, monkeypatch):
     def full(*arguments, **settings):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    for method in ("add_scalar", "add_histogram", "flush"):
+    for method in ("add_scalar", "add_histogram", "add_image", "flush"):
         monkeypatch.setattr(logger._writer, method, full)
     calls = (
         lambda: logger.log(0, "online", {"value/q": [1.0]}),
         lambda: logger.histogram("actions", np.zeros(2), 0),
+        lambda: logger.image("picture", png(2, 3), 0),
         logger.flush,
     )
     for call in calls:
@@ -340,6 +205,7 @@ def test_loggers_pass_everything_on_and_are_quiet(tmp_path, capfd):
         loggers.configuration("a: 1", {"a": 1})
         loggers.log(3, "online", {"loss/value": [1.0, float("nan")]})
         loggers.histogram("actions", np.zeros((2, 1, 2)), 3)
+        loggers.image("picture", png(5, 4), 3)
         loggers.flush()
         assert loggers.offset() == (tmp_path / "metrics.jsonl").stat().st_size > 0
         loggers.close(finished=True)
@@ -348,79 +214,16 @@ def test_loggers_pass_everything_on_and_are_quiet(tmp_path, capfd):
     accumulator = read_back(tmp_path / "tensorboard")
     assert points(accumulator, "loss/value/mean") == [(3, 1.0)]
     assert accumulator.Tags()["histograms"] == ["actions"]
+    (picture,) = accumulator.Images("picture")
+    assert (picture.step, picture.width, picture.height) == (3, 5, 4)
 
 
 def test_loggers_without_tensorboard_write_the_metrics_alone(tmp_path):
     loggers = Loggers(JsonLinesLogger(tmp_path / "metrics.jsonl", [0]))
     loggers.configuration("a: 1", {"a": 1})
     loggers.histogram("actions", np.zeros(3), 0)
+    loggers.image("picture", png(5, 4), 0)
     loggers.log(0, "online", {"loss/value": [1.0]})
     loggers.flush()
     loggers.close()
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
-
-
-def test_progress_prints_plain_lines_now_and_then(capsys):
-    clock = Clock()
-    progress = Progress(1000, "online", clock=clock)
-    progress.update(1)
-    clock.seconds = 0.5
-    progress.update(100)  # 10 % done, but half a second after the start
-    assert capsys.readouterr().out == ""
-    clock.seconds = 2.0
-    progress.update(200, h=30, stage=2, **{"return": 0.123456})
-    clock.seconds = 5.0
-    progress.update(210, h=20)  # 1 %, three seconds
-    clock.seconds = 12.0
-    progress.update(220, h=10)
-    progress.say("a line")
-    progress.update(221)
-    progress.close()
-    progress.close()
-    captured = capsys.readouterr()
-    assert captured.out.splitlines() == [
-        "online 200/1000 (20 %), h 30, stage 2, return 0.123, 00:08 left",
-        "online 220/1000 (22 %), h 10, stage 2, return 0.123, 00:42 left",
-        "a line",
-        "online 221/1000 (22 %), h 10, stage 2, return 0.123, 00:42 left",
-    ]
-    assert captured.err == ""
-
-
-def test_time_left_of_a_resumed_run_counts_its_own_steps_only(capsys):
-    clock = Clock()
-    progress = Progress(1000, "online", initial=900, clock=clock)
-    clock.seconds = 10.0
-    progress.update(950, value=None)
-    assert capsys.readouterr().out == "online 950/1000 (95 %), value -, 00:10 left\n"
-
-
-def test_progress_switched_off_prints_only_what_it_is_told(capsys):
-    clock = Clock()
-    progress = Progress(10, "online", enabled=False, clock=clock)
-    clock.seconds = 100.0
-    progress.update(10)
-    progress.say("saved")
-    progress.close()
-    assert capsys.readouterr() == ("saved\n", "")
-
-
-def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    progress = Progress(100, "online", initial=40)
-    progress.update(60, stage=2)
-    progress.say("a line")
-    progress.update(100, stage=3)
-    progress.close()
-    shown = terminal.getvalue()
-    assert "100/100, stage 3" in shown
-    assert "40/100" in shown
-    assert capsys.readouterr().out == "a line\n"
-
-
-def test_an_empty_stage_divides_by_nothing(capsys):
-    progress = Progress(0, "offline")
-    progress.update(0)
-    progress.close()
-    assert capsys.readouterr().out == ""
