@@ -1,4 +1,5 @@
 # Two commands: `make demo` and `make test`. Both set up .venv first; both can be repeated.
+# .ci/run checks more: the slow tests, and those of numbers as on another processor.
 
 PYTHON ?= python3
 VENV := .venv
@@ -8,7 +9,20 @@ TORCH ?= torch==2.13.0
 # One thread: with more than there are free cores, PyTorch's kernels wait for one another.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test setup lint types wheel clean
+# As on a processor without AVX-512: the kernels of PyTorch, MKL, oneDNN, NumPy and OpenBLAS. oneDNN's
+# are switched off besides. `make test-portable CAPABILITY=default CBWR=COMPATIBLE` is without AVX2 too.
+CAPABILITY ?= avx2
+CBWR ?= AVX2
+PORTABLE := ATEN_CPU_CAPABILITY=$(CAPABILITY) MKL_CBWR=$(CBWR) ONEDNN_MAX_CPU_ISA=AVX2 \
+	OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" \
+	TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/$(VENV)/compiled-$(CAPABILITY)" \
+	PYTHONPATH="$(CURDIR)/tests/without_onednn:$$PYTHONPATH"
+NUMERICAL := $(addprefix tests/, learners guides monitor networks reproducibility rollout statistics \
+	commands/test_monitor_command.py commands/test_detection_command.py \
+	core/test_checkpoint.py core/test_nondeterminism.py core/test_streams.py \
+	datasets/test_collect.py datasets/test_blocks.py run/test_resume.py test_traps.py)
+
+.PHONY: demo test test-slow test-portable setup lint types wheel clean
 
 demo: setup
 	@echo "Training a mediocre guide, then Jump-Start RL from it, on PointMaze: about 2 minutes."
@@ -17,8 +31,19 @@ demo: setup
 	@echo "More numbers:   $(BIN)/tensorboard --logdir runs/demo/tensorboard"
 
 test: setup
-	@echo "Running the tests in two processes: about 8 minutes."
-	@$(BIN)/python -m pytest -n 2
+	@echo "Running the tests in two processes: about 8 minutes on two quiet cores, twice that on slow ones."
+	@$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: setup
+	@echo "Running the tests that take long each: about 2 minutes."
+	@$(BIN)/python -m pytest -n 2 -m slow
+
+test-portable: setup
+	@$(PORTABLE) $(BIN)/python -c "import torch; print('As on another processor: PyTorch for', \
+		torch.backends.cpu.get_cpu_capability() + ', oneDNN', \
+		'on' if torch.backends.mkldnn.enabled else 'off')"
+	@echo "Running the tests of numbers there: about 5 minutes."
+	@$(PORTABLE) $(BIN)/python -m pytest -n 2 -m "not slow" $(NUMERICAL)
 
 setup: $(VENV)/.ready
 

@@ -4,6 +4,7 @@ A fixed guide-policy acts for the first steps of each episode, a learning explor
 finishes it, and the guide's share shrinks as the learner improves.
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -11,26 +12,34 @@ from typing import TYPE_CHECKING, Any
 # alone and in company. It costs no speed.
 os.environ.setdefault("MKL_CBWR", "AUTO")
 
+from jsrl.core.errors import UserError
+from jsrl.core.former_names import find_former_names
 from jsrl.envs.registration import register
 
 if TYPE_CHECKING:
+    from jsrl.commands.from_python import train
     from jsrl.monitor import Monitor
-    from jsrl.runs import load_policy
+    from jsrl.run.saved import load_policy
 
 __version__ = "0.1.0"
-__all__ = ["Monitor", "__version__", "load_policy"]
+__all__ = ["Monitor", "UserError", "__version__", "load_policy", "train"]
+
+LAZY = {
+    "Monitor": "jsrl.monitor",
+    "load_policy": "jsrl.run.saved",
+    "train": "jsrl.commands.from_python",
+}
+"""What is imported when it is asked for, so that ``import jsrl`` stays quick, and where it is."""
 
 register()
+find_former_names()
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when asked for, so that `import jsrl` stays quick.
-    if name == "load_policy":
-        from jsrl.runs import load_policy
+    if name not in LAZY:
+        raise AttributeError(f"module 'jsrl' has no attribute {name!r}")
+    return getattr(importlib.import_module(LAZY[name]), name)
 
-        return load_policy
-    if name == "Monitor":
-        from jsrl.monitor import Monitor
 
-        return Monitor
-    raise AttributeError(f"module 'jsrl' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *LAZY})

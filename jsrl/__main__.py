@@ -1,5 +1,5 @@
 """``python -m jsrl``."""
 
-from jsrl.cli import main
+from jsrl.commands.cli import main
 
 main()

@@ -1,4 +1,4 @@
-"""Which module may import which: one direction, and few that know the configuration."""
+"""Which room may import from which: one direction, and few that know the configuration."""
 
 import ast
 from pathlib import Path
@@ -7,100 +7,20 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "jsrl"
 
-# From the leaves to the top: a file imports only from files of earlier lines.
-LAYERS = [
-    "errors seeding interrupts processes envs.registration",
-    "types activations statistics.seeds statistics.differences files loading mazes nondeterminism",
-    "statistics.runs",
-    "statistics",
-    "envs.antmaze",
-    "networks losses checkpoint",
-    "learners.common",
-    "learners.iql learners.bc",
-    "guides.base",
-    "guides.network guides.python guides.torchscript guides.onnx guides.waypoint guides.ant",
-    "guides.npz",
-    "guides",
-    "curricula replay",
-    "envs.make envs",
-    "envs.adroit",
-    "datasets.validation datasets.d4rl_files datasets.blocks",
-    "datasets.dataset",
-    "datasets.d4rl datasets.minari datasets.report",
-    "datasets datasets.collect datasets.antmaze_walks",
-    "datasets.antmaze datasets.adroit",
-    "collector evaluate",
-    "online tracking summary",
-    "loggers.records loggers.progress",
-    "loggers.jsonl",
-    "loggers.tensorboard",
-    "loggers",
-    "figures run_directory",
-    "monitor.splits monitor.kernels monitor.rows monitor.hooks monitor.faults monitor.margins",
-    "monitor.sequential monitor.mmd monitor.witness",
-    "monitor.figures monitor.recording monitor.observer",
-    "monitor.joint monitor.rates monitor.sanity",
-    "monitor.detector",
-    "monitor.watch monitor.looks",
-    "monitor.training_log monitor.deployed_recording",
-    "monitor.training monitor.deployed monitor.baselines",
-    "monitor.audit monitor.sources monitor.power",
-    "records report.runs",
-    "report export",
-    "monitor.page monitor.power_report",
-    "monitor",
-    "learners",
-    "grid grid.config monitor.config",
-    "config",
-    "build",
-    "checks dataset_config",
-    "reproducibility.config",
-    "config_errors dataset_jobs",
-    "parts",
-    "judge",
-    "train runs benchmark",
-    "monitor_job",
-    "detection_job",
-    "grid.settings grid.published",
-    "grid.plan",
-    "grid.records grid.processes",
-    "grid.runner",
-    "grid.results",
-    "grid.compare grid.rows",
-    "grid.figures grid.markdown grid.protocol",
-    "grid.report",
-    "grid.job",
-    "reproducibility reproducibility.tasks",
-    "reproducibility.supervised reproducibility.predictions reproducibility.records",
-    "reproducibility.measures",
-    "reproducibility.cell reproducibility.compare",
-    "reproducibility.figures",
-    "reproducibility.report",
-    "reproducibility.callback",
-    "jsrl",
-    "cli",
-    "__main__",
+ROOMS = [
+    *("core", "networks", "statistics", "loggers", "envs", "jumpstart", "learners", "guides"),
+    *("rollout", "datasets", "report", "monitor", "settings", "run", "grid", "reproducibility"),
+    *("benchmark", "commands"),
 ]
-"""``benchmark`` stands for all of its files: what they import of each other is their own affair."""
+"""A room imports from itself and from rooms before it. The pages of the monitor and of a grid are
+drawn with what ``report`` has, which therefore comes before them."""
 
-READ_THE_CONFIGURATION = {
-    "train",
-    "judge",
-    "runs",
-    "build",
-    "parts",
-    "checks",
-    "cli",
-    "config_errors",
-    "dataset_config",
-    "dataset_jobs",
-    "detection_job",
-    "monitor_job",
-    "reproducibility.config",
-    "reproducibility.cell",
-    "reproducibility.measures",
-    "reproducibility.predictions",
-}
+ROOMS_OF_THE_MONITOR = ["capture", "detectors", "attribution", "watch", "studies", "page"]
+"""A room of the monitor imports from itself and from those before it. Its configuration stands in
+none of them."""
+
+READ_THE_CONFIGURATION = {"settings", "run", "commands", "grid", "reproducibility"}
+"""Below these rooms there are plain values."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -136,23 +56,44 @@ def longest_module(parts):
     return ".".join(parts)
 
 
-def place(name):
-    """Where a module stands in the table."""
-    return "benchmark" if name.startswith("benchmark.") else name or "jsrl"
+def room(name):
+    """The room in which a module stands; the two files at the top may import anything."""
+    return name.partition(".")[0]
 
 
 GRAPH = {name: imports(path) for name, path in MODULES.items()}
-RANK = {name: rank for rank, line in enumerate(LAYERS) for name in line.split()}
+AT_THE_TOP = {"", "__main__"}
 
 
-def test_every_module_has_its_place_in_the_table():
-    assert set(map(place, GRAPH)) == set(RANK)
+def test_only_two_files_are_at_the_top():
+    assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
-@pytest.mark.parametrize("name", sorted(MODULES))
-def test_a_module_imports_only_from_layers_below_it(name):
-    others = {place(other) for other in GRAPH[name]} - {place(name)}
-    assert {other for other in others if RANK[other] >= RANK[place(name)]} == set()
+def test_every_room_has_its_place_in_the_order():
+    assert {room(name) for name in GRAPH} - AT_THE_TOP == set(ROOMS)
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - AT_THE_TOP))
+def test_a_module_imports_only_from_its_room_and_those_before_it(name):
+    later = ROOMS[ROOMS.index(room(name)) + 1 :]
+    assert {other for other in GRAPH[name] if room(other) in later} == set()
+
+
+def room_of_monitor(name):
+    """The room of the monitor in which a module stands, or "" for all others."""
+    parts = name.split(".")
+    return parts[1] if parts[0] == "monitor" and parts[1:2] != ["config"] and parts[1:] else ""
+
+
+def test_every_room_of_the_monitor_has_its_place_in_the_order():
+    assert {room_of_monitor(name) for name in MODULES} - {""} == set(ROOMS_OF_THE_MONITOR)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in MODULES if room_of_monitor(name)))
+def test_a_module_of_the_monitor_imports_only_from_its_room_and_those_before_it(name):
+    own = ROOMS_OF_THE_MONITOR.index(room_of_monitor(name))
+    later = ROOMS_OF_THE_MONITOR[own + 1 :]
+    assert {other for other in GRAPH[name] if room_of_monitor(other) in later} == set()
 
 
 def test_imports_form_no_cycle():
@@ -170,19 +111,18 @@ def test_imports_form_no_cycle():
         visit(name)
 
 
-def test_only_the_composition_root_knows_the_configuration():
-    schemas = {"config", "monitor.config"}
-    reading = {name for name, used in GRAPH.items() if used & schemas}
-    assert reading - schemas <= READ_THE_CONFIGURATION
+def test_only_the_upper_rooms_know_the_configuration():
+    reading = {room(name) for name, used in GRAPH.items() if "settings.schema" in used}
+    assert reading <= READ_THE_CONFIGURATION
 
 
-def test_only_the_composition_root_advances_a_curriculum():
+def test_only_the_stage_of_online_learning_advances_a_curriculum():
     callers = set()
     for name, path in MODULES.items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 callers |= {name} if node.func.attr == "advance" else set()
-    assert callers == {"train"}
+    assert callers == {"run.stages"}
 
 
 def dotted(node):
@@ -195,7 +135,7 @@ GENERATORS = {"Generator", "default_rng", "SeedSequence", "BitGenerator"}
 
 
 # The benchmark's inputs are random numbers whose values do not matter.
-@pytest.mark.parametrize("name", sorted(n for n in MODULES if place(n) != "benchmark"))
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if room(n) != "benchmark"))
 def test_no_draw_comes_from_a_global_random_state(name):
     for node in ast.walk(ast.parse(MODULES[name].read_text())):
         if isinstance(node, ast.Import):

@@ -14,26 +14,29 @@ import pytest
 import torch
 from fakes import CountingEnv, FakeGuide, FakePolicy, FixedSteps
 
-from jsrl.build import build_learner
-from jsrl.collector import Collector
-from jsrl.config import ActivationConfig, LearnerConfig
-from jsrl.curricula import JumpStartCurriculum, RandomCurriculum, stage_steps
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Consumes, Phase
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Batch, TransitionLayout
 from jsrl.envs.make import Environments, EnvSettings, describe_env
-from jsrl.errors import UserError
-from jsrl.evaluate import Evaluator, evaluate_modes, guide_steps_of_episodes
 from jsrl.guides import GuideView, NetworkGuide
 from jsrl.guides.base import ForeignGuide
-from jsrl.learners.iql import IQL, IQLSettings
-from jsrl.losses import bootstrapped_target
-from jsrl.online import OnlineRunner
-from jsrl.replay import OfflineBuffer, OnlineBuffer, Replay
-from jsrl.seeding import Streams
-from jsrl.types import Batch, Consumes, Phase, TransitionLayout
+from jsrl.jumpstart.curricula import JumpStartCurriculum, RandomCurriculum, stage_steps
+from jsrl.learners.custom import CustomOptions
+from jsrl.learners.iql import IQL, IQLOptions
+from jsrl.learners.losses import bootstrapped_target
+from jsrl.learners.options import LearnerInputs
+from jsrl.rollout.collector import Collector
+from jsrl.rollout.evaluator import Evaluator, evaluate_modes, guide_steps_of_episodes
+from jsrl.rollout.online import OnlineRunner
+from jsrl.rollout.replay import OfflineBuffer, OnlineBuffer, Replay
+from jsrl.run.build import build_learner
+from jsrl.settings.schema import ActivationConfig
 
 CPU = torch.device("cpu")
 OBS, ACT = fakes.OBSERVATION_SIZE, fakes.ACTION_SIZE
 LAYOUT = TransitionLayout(OBS, ACT)
-IQL_SETTINGS = IQLSettings(hidden=(8,), batch_size=16, dropout=0.1)
+IQL_OPTIONS = IQLOptions(hidden=[8], batch_size=16, dropout=0.1)
 
 
 def counting(**kwargs):
@@ -149,7 +152,7 @@ def test_trap_6_a_guide_keeps_its_own_observations_normaliser_and_action_scale()
 
 
 def test_trap_7_the_offline_schedule_does_not_run_on_online():
-    learner = IQL(Streams([0]), OBS, ACT, IQL_SETTINGS, CPU)
+    learner = IQL(IQL_OPTIONS, LearnerInputs(Streams([0]), OBS, ACT, CPU))
     learner.start_phase(Phase.OFFLINE, 3)
     streams = Streams([0])
     replay = Replay(
@@ -164,12 +167,12 @@ def test_trap_7_the_offline_schedule_does_not_run_on_online():
 
     assert rates() == {0.0}
     learner.start_phase(Phase.ONLINE, 1000)
-    assert rates() == {IQL_SETTINGS.learning_rate}
+    assert rates() == {IQL_OPTIONS.learning_rate}
 
 
 def test_trap_8_dropout_is_off_when_acting_and_actions_are_clipped_once():
-    settings = replace(IQL_SETTINGS, dropout=0.9, tanh_mean=False)
-    learner = IQL(Streams([0]), OBS, ACT, settings, CPU)
+    settings = replace(IQL_OPTIONS, dropout=0.9, tanh_mean=False)
+    learner = IQL(settings, LearnerInputs(Streams([0]), OBS, ACT, CPU))
     with torch.no_grad():
         learner.policy().log_std.fill_(1.0)
     observations = torch.randn(1, 200, OBS, generator=torch.Generator().manual_seed(0))
@@ -188,7 +191,7 @@ def test_trap_8_dropout_is_off_when_acting_and_actions_are_clipped_once():
 
 def make_runner():
     streams = Streams([0, 1])
-    learner = IQL(streams.child("exploration"), OBS, ACT, IQL_SETTINGS, CPU)
+    learner = IQL(IQL_OPTIONS, LearnerInputs(streams.child("exploration"), OBS, ACT, CPU))
     learner.start_phase(Phase.ONLINE, 100)
     offline = np.random.default_rng(0).uniform(-1, 1, (20, LAYOUT.width)).astype(np.float32)
     buffer = OnlineBuffer(2, 40, LAYOUT, CPU)
@@ -244,6 +247,6 @@ def test_trap_10_guide_transitions_are_flagged_and_a_learner_that_cannot_use_the
     assert torch.equal(flagged, stored.observations[..., 1] < 2)
     assert (stored.actions[flagged] == 0.5).all()
     assert (stored.stage == 3).all()
-    config = LearnerConfig(kind="custom", target=f"{__file__}:NStepLearner")
+    config = CustomOptions(kind="custom", target=f"{__file__}:NStepLearner")
     with pytest.raises(UserError, match=r"n-step.*off-policy"):
         build_learner(config, ActivationConfig(), Streams([0]), describe_env(counting()), None, CPU)

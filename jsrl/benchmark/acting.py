@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 from jsrl.benchmark.problem import CPU, Sizes
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.timing import interleaved, ratio, typical
-from jsrl.collector import Collector
-from jsrl.curricula import ConstantCurriculum
+from jsrl.core.protocols import StepObserver
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionLayout
 from jsrl.envs.make import Environments, EnvSettings, describe_env
-from jsrl.networks import INITIALISATIONS, GaussianPolicy
-from jsrl.replay import OnlineBuffer
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec, StepObserver, TransitionLayout
+from jsrl.jumpstart.curricula import ConstantCurriculum
+from jsrl.networks.layers import INITIALISATIONS
+from jsrl.networks.policies import GaussianPolicy
+from jsrl.rollout.collector import Collector
+from jsrl.rollout.replay import OnlineBuffer
 
 COUNTS = (1, 16)
 STEPS_IN_ROUND = 160
@@ -109,7 +112,7 @@ class RawLoop:
 
 
 class CollectorLoop:
-    """The same through the collector and into the online buffer, as in training."""
+    """Acting by way of the collector and into the online buffer, as in training."""
 
     def __init__(
         self, spec: EnvSpec, policy: GaussianPolicy, count: int, capacity: int = 100_000

@@ -1,9 +1,9 @@
 """What an activation costs: a training step with it, compared with one with ReLU."""
 
-from jsrl.activations import activation_label
 from jsrl.benchmark.problem import Sizes, make_learner, make_replay, make_update, synthetic_rows
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.timing import interleaved, ratio
+from jsrl.networks.activations import activation_label
 
 SECTION = "IQL update to ReLU's"
 COMPARED = ({"name": "smelu", "beta": 1.0}, "gelu", "silu", "softplus", "tanh")

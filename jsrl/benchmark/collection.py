@@ -11,11 +11,11 @@ import torch
 
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.timing import interleaved, typical
+from jsrl.core.processes import available_cores
 from jsrl.datasets.antmaze_walks import Walker, WalkingAnt, plan_of
 from jsrl.envs.antmaze import FRAME_SKIP, TORQUE, AntMazeEnv
 from jsrl.guides.ant import GoalReachingAnt
 from jsrl.guides.npz import read_npz
-from jsrl.processes import available_cores
 
 SHORT_WALK = 40
 LEAST_SHARE = 85.0
@@ -58,8 +58,8 @@ def describe_collection(behaviour: Path | None) -> str:
     """A note for the reader of the figures."""
     walks = "short walks of random weights" if behaviour is None else "whole walks of D4RL's ant"
     return (
-        f"AntMaze collection: a process for each of {available_cores()} cores, all at once, and "
-        f"likewise the raw simulator; {walks}."
+        f"AntMaze collection, and the raw simulator: a process for each of {available_cores()} "
+        f"cores, all at once; {walks}."
     )
 
 

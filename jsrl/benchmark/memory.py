@@ -7,12 +7,13 @@ from pathlib import Path
 from jsrl.benchmark.acting import POINTMAZE, CollectorLoop
 from jsrl.benchmark.problem import CPU
 from jsrl.benchmark.results import Measurement
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionLayout
 from jsrl.envs.make import describe_env
-from jsrl.learners.iql import IQL, IQLSettings
-from jsrl.replay import Replay
-from jsrl.seeding import Streams
-from jsrl.summary import peak_memory_mib
-from jsrl.types import TransitionLayout
+from jsrl.learners.iql import IQL, IQLOptions
+from jsrl.learners.options import LearnerInputs
+from jsrl.rollout.replay import Replay
+from jsrl.run.summary import peak_memory_mib
 
 CAPACITY = 2_000
 STEPS_PER_UPDATE = 20
@@ -23,8 +24,10 @@ GROWTH_TARGET = 1.0
 def measure_memory(hidden: int, batch_size: int, steps: int) -> list[Measurement]:
     """Growth over ``steps`` steps with a full buffer, after half as many to warm up."""
     spec = describe_env(POINTMAZE)
-    settings = IQLSettings(hidden=(hidden, hidden), batch_size=batch_size)
-    learner = IQL(Streams([0]), spec.observation_size, spec.action_size, settings, CPU)
+    options = IQLOptions(hidden=[hidden, hidden], batch_size=batch_size)
+    learner = IQL(
+        options, LearnerInputs(Streams([0]), spec.observation_size, spec.action_size, CPU)
+    )
     loop = CollectorLoop(spec, learner.policy(), 1, CAPACITY)
     layout = TransitionLayout(spec.observation_size, spec.action_size)
     replay = Replay(layout, None, loop.buffer, batch_size, None, CPU)

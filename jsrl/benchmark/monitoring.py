@@ -12,12 +12,13 @@ from jsrl.benchmark.acting import POINTMAZE, STEPS_IN_ROUND, CollectorLoop, make
 from jsrl.benchmark.problem import Sizes
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.timing import interleaved, ratio, typical
+from jsrl.core.streams import Streams
 from jsrl.envs.make import describe_env
-from jsrl.monitor.kernels import gaussian_kernel
-from jsrl.monitor.mmd import mmd_permutation_tests
-from jsrl.monitor.training import TrainingMonitor, TrainingMonitorSettings
-from jsrl.monitor.watch import WatchSettings
-from jsrl.seeding import Streams
+from jsrl.monitor.detectors.kernels import gaussian_kernel
+from jsrl.monitor.detectors.mmd import mmd_permutation_tests
+from jsrl.monitor.watch.settings import WatchSettings
+from jsrl.monitor.watch.training import TrainingMonitor
+from jsrl.monitor.watch.training_settings import TrainingMonitorSettings
 
 SECTION = "Monitor"
 TESTS, SAMPLES, PERMUTATIONS = 100, 100, 1000

@@ -16,8 +16,8 @@ from torch.distributions import Normal
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from jsrl.benchmark.problem import SCHEDULE, Sizes
-from jsrl.learners.iql import IQLNetworks, IQLSettings
-from jsrl.networks import SeedLinear, SeedMLP
+from jsrl.learners.iql import IQLNetworks, IQLOptions
+from jsrl.networks.layers import SeedLinear, SeedMLP
 
 
 @dataclass
@@ -59,8 +59,8 @@ class PlainReplay:
 class PlainIQL:
     """One seed of IQL, with the choices of the official preset."""
 
-    def __init__(self, sizes: Sizes, settings: IQLSettings) -> None:
-        self.settings = settings
+    def __init__(self, sizes: Sizes, options: IQLOptions) -> None:
+        self.options = options
         both = sizes.observation + sizes.action
         self.q1, self.q2 = _mlp(sizes, both, 1), _mlp(sizes, both, 1)
         self.target1, self.target2 = copy.deepcopy(self.q1), copy.deepcopy(self.q2)
@@ -68,7 +68,7 @@ class PlainIQL:
         self.actor = _mlp(sizes, sizes.observation, sizes.action)
         self.log_std = nn.Parameter(torch.zeros(sizes.action))
         critics = [*self.q1.parameters(), *self.q2.parameters()]
-        rate = settings.learning_rate
+        rate = options.learning_rate
         self.value_optimiser = torch.optim.Adam(self.value.parameters(), lr=rate)
         self.critic_optimiser = torch.optim.Adam(critics, lr=rate)
         self.actor_optimiser = torch.optim.Adam([*self.actor.parameters(), self.log_std], lr=rate)
@@ -76,7 +76,7 @@ class PlainIQL:
 
     def update(self, batch: PlainReplay) -> dict[str, float]:
         """One gradient step of V, then the actor, then Q, then the targets."""
-        s = self.settings
+        s = self.options
         obs, actions = batch.observations, batch.actions
         with torch.no_grad():
             obs_action = torch.cat([obs, actions], -1)
@@ -121,14 +121,14 @@ class PlainIQL:
         self.log_std.copy_(networks.actor.log_std[index, 0])
 
     def _log_prob(self, obs: Float[Tensor, "B O"], actions: Float[Tensor, "B A"]) -> Tensor:
-        low, high = self.settings.log_std_range
+        low, high = self.options.log_std_range
         policy = Normal(torch.tanh(self.actor(obs)), self.log_std.clamp(low, high).exp())
         log_prob: Tensor = policy.log_prob(actions)
         return log_prob.sum(-1)
 
     @torch.no_grad()
     def _follow(self, source: nn.Module, target: nn.Module) -> None:
-        rate = self.settings.target_rate
+        rate = self.options.target_rate
         for new, old in zip(source.parameters(), target.parameters(), strict=True):
             old.copy_(rate * new + (1 - rate) * old)
 

@@ -8,11 +8,14 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from jsrl.activations import Activation
-from jsrl.learners.iql import IQL, IQLSettings
-from jsrl.replay import OfflineBuffer, Replay
-from jsrl.seeding import Streams
-from jsrl.types import Phase, TransitionLayout
+from jsrl.core.protocols import Phase
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionLayout
+from jsrl.learners.iql import IQL, IQLOptions
+from jsrl.learners.options import LearnerInputs
+from jsrl.networks.activations import Activation
+from jsrl.networks.hidden_layers import HiddenLayers, NetworkLayers
+from jsrl.rollout.replay import OfflineBuffer, Replay
 
 CPU = torch.device("cpu")
 SCHEDULE = 1_000_000
@@ -55,13 +58,18 @@ def make_learner(
     activation: Activation = "relu",
 ) -> IQL:
     """IQL by its official preset, in its offline phase."""
-    settings = IQLSettings(
-        hidden=(sizes.hidden, sizes.hidden),
-        activation=activation,
-        batch_size=sizes.batch,
-        compile=compiled,
+    options = IQLOptions(
+        hidden=[sizes.hidden, sizes.hidden], batch_size=sizes.batch, compile=compiled
     )
-    learner = IQL(Streams(range(num_seeds)), sizes.observation, sizes.action, settings, device)
+    layers = HiddenLayers(activation)
+    inputs = LearnerInputs(
+        Streams(range(num_seeds)),
+        sizes.observation,
+        sizes.action,
+        device,
+        NetworkLayers(layers, layers, layers),
+    )
+    learner = IQL(options, inputs)
     learner.start_phase(Phase.OFFLINE, SCHEDULE)
     return learner
 

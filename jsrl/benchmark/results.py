@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from jsrl.errors import UserError
-from jsrl.files import write_whole
-from jsrl.summary import versions
+from jsrl.core.errors import UserError
+from jsrl.core.files import write_whole
+from jsrl.run.summary import versions
 
 NOTES = (
     "An update with S seeds counts S times: rates are updates of a seed per second.",

@@ -76,7 +76,7 @@ def _require_no_synchronisation(update: Callable[[], object]) -> None:
 
 def _plain_update(sizes: Sizes, replay: PlainReplay) -> Callable[[], object]:
     learner = make_learner(sizes, 1)
-    plain = PlainIQL(sizes, learner.settings)
+    plain = PlainIQL(sizes, learner.options)
     plain.load_seed(learner.networks, 0)
     rng = np.random.default_rng(0)
     return lambda: plain.update(replay.sample(rng, sizes.batch))

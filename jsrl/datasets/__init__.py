@@ -1,10 +1,30 @@
-"""Offline data: read from D4RL files or Minari, checked, and split into episodes.
+"""Offline data: read from D4RL, robomimic or Minari, checked, and split into episodes.
 
 Every loader returns a ``Dataset``; ``save_hdf5`` writes one file in D4RL's layout.
 """
 
+from jsrl.datasets import none as none
+from jsrl.datasets import python as python
+from jsrl.datasets import readers as readers
+from jsrl.datasets import waypoint as waypoint
 from jsrl.datasets.d4rl import load_d4rl, load_hdf5, save_hdf5
-from jsrl.datasets.dataset import Dataset
+from jsrl.datasets.dataset import Dataset, DatasetWarning
+from jsrl.datasets.load import load_dataset, require_source
 from jsrl.datasets.minari import load_minari
+from jsrl.datasets.options import DatasetInputs, DatasetOptions, datasets
+from jsrl.datasets.reading import Reading
 
-__all__ = ["Dataset", "load_d4rl", "load_hdf5", "load_minari", "save_hdf5"]
+__all__ = [
+    "Dataset",
+    "DatasetInputs",
+    "DatasetOptions",
+    "DatasetWarning",
+    "Reading",
+    "datasets",
+    "load_d4rl",
+    "load_dataset",
+    "load_hdf5",
+    "load_minari",
+    "require_source",
+    "save_hdf5",
+]

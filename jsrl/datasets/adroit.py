@@ -21,17 +21,20 @@ import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Guide, Phase
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionData, TransitionLayout
 from jsrl.datasets.collect import collect
 from jsrl.datasets.d4rl import save_hdf5
 from jsrl.datasets.dataset import Dataset
 from jsrl.envs.adroit import BinaryTask
 from jsrl.envs.make import Environments, EnvSettings
-from jsrl.errors import UserError
 from jsrl.guides import GuideView, NetworkGuide
-from jsrl.learners.bc import BC, BCSettings
-from jsrl.replay import OfflineBuffer, Replay, pack
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec, Guide, Phase, TransitionData, TransitionLayout
+from jsrl.learners.bc import BC, BCOptions
+from jsrl.learners.options import LearnerInputs
+from jsrl.rollout.replay import OfflineBuffer, Replay, pack
 
 COLLECTING_ENVIRONMENTS = 8
 """Stepped side by side. Results depend on this number."""
@@ -97,11 +100,11 @@ def cloned_guide(
     streams = Streams([seed], ("behaviour cloning",))
     # With a fixed deviation, maximum likelihood is least squares. A learnt one grows so large on
     # human demonstrations that no rollout opens the door, or with time so small that it overfits.
-    settings = BCSettings(dropout=dropout, log_std_range=(math.log(noise), math.log(noise)))
-    learner = BC(streams, spec.observation_size, spec.action_size, settings, cpu)
+    options = BCOptions(dropout=dropout, log_std_range=[math.log(noise), math.log(noise)])
+    learner = BC(options, LearnerInputs(streams, spec.observation_size, spec.action_size, cpu))
     layout = TransitionLayout(spec.observation_size, spec.action_size)
     buffer = OfflineBuffer(pack(data, layout), cpu)
-    replay = Replay(layout, buffer, None, settings.batch_size, None, cpu)
+    replay = Replay(layout, buffer, None, options.batch_size, None, cpu)
     learner.start_phase(Phase.OFFLINE, updates)
     for done in range(1, updates + 1):
         learner.update(replay.sample(streams), learner.draws(streams))

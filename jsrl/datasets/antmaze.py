@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from jsrl.core.errors import UserError
+from jsrl.core.streams import seed_sequence
+from jsrl.core.transitions import TransitionData
 from jsrl.datasets.antmaze_walks import (
     EPISODES_IN_BLOCK,
     SIDE_BY_SIDE,
@@ -21,12 +24,10 @@ from jsrl.datasets.antmaze_walks import (
     plan_of,
 )
 from jsrl.datasets.blocks import Block, BlockStore, MakeBlock, collect_blocks
-from jsrl.datasets.d4rl import parts_folder, save_hdf5
+from jsrl.datasets.d4rl import save_hdf5
+from jsrl.datasets.hdf5 import parts_folder
 from jsrl.envs.antmaze import GOAL_RADIUS, cell_centre, goal_noise
 from jsrl.envs.registration import ANTMAZE_TASKS, antmaze_id
-from jsrl.errors import UserError
-from jsrl.seeding import seed_sequence
-from jsrl.types import TransitionData
 
 
 def collect_antmaze(

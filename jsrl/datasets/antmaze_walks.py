@@ -18,13 +18,13 @@ import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from jsrl.core.protocols import Guide
+from jsrl.core.streams import Streams, seed_sequence
 from jsrl.datasets.blocks import Block
 from jsrl.envs.antmaze import AntMazeEnv, antmaze_map, cell_centre, goal_noise
+from jsrl.envs.mazes import Maze
 from jsrl.envs.registration import ANTMAZE_TASKS
 from jsrl.guides.ant import GoalReachingAnt, next_points
-from jsrl.mazes import Maze
-from jsrl.seeding import Streams, seed_sequence
-from jsrl.types import Guide
 
 EPISODES_IN_BLOCK = 128
 SIDE_BY_SIDE = 32
@@ -146,14 +146,14 @@ class WalkingGuide:
     """
 
     def __init__(self, guide: Guide) -> None:
-        self._guide = guide
+        self.guide = guide
         self.fingerprint = guide.fingerprint
 
     def begin(self, seed: int, block: int) -> None:
         self._streams = Streams([seed], ("antmaze behaviour", block))
 
     def reset(self, mask: Bool[NDArray[np.bool_], " n"]) -> None:
-        self._guide.reset(torch.from_numpy(mask.copy()).unsqueeze(0))
+        self.guide.reset(torch.from_numpy(mask.copy()).unsqueeze(0))
 
     def act(
         self,
@@ -162,7 +162,7 @@ class WalkingGuide:
         active: Bool[NDArray[np.bool_], " n"],
     ) -> Float[NDArray[np.float32], "n 8"]:
         mask = torch.from_numpy(active.copy()).unsqueeze(0)
-        actions = self._guide.act(torch.from_numpy(observations).unsqueeze(0), self._streams, mask)
+        actions = self.guide.act(torch.from_numpy(observations).unsqueeze(0), self._streams, mask)
         answers: NDArray[np.float32] = actions[0].numpy()
         return answers
 

@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from jsrl.errors import UserError
-from jsrl.files import lock_folder, replacing, write_whole
-from jsrl.interrupts import Interrupted, StopRequest
+from jsrl.core.errors import UserError
+from jsrl.core.files import replacing, write_whole
+from jsrl.core.interrupts import Interrupted, StopRequest
+from jsrl.core.locks import hold_folder
 
 Block = dict[str, np.ndarray]
 """Named arrays of the same length: the transitions of a block's episodes, in order."""
@@ -45,18 +46,8 @@ class BlockStore:
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.folder = folder
-        try:
-            lock = lock_folder(folder)
-        except OSError as error:
-            raise UserError(
-                f"{folder} cannot be made: {error.strerror}; choose another path for the data set"
-            ) from error
-        if lock is None:
-            raise UserError(
-                f"{folder} is in use: another process is collecting this data set; wait for it, or "
-                "choose another path"
-            )
-        self._lock = lock
+        other = "another process that collects this data set"
+        self._lock = hold_folder(folder, other, "another path for the data set")
         self._require_same(dict(settings))
 
     def lengths(self) -> dict[int, int]:

@@ -6,9 +6,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jsrl.core.protocols import Guide
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionData
 from jsrl.envs.make import Environments
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec, Guide, TransitionData
 
 
 def collect(

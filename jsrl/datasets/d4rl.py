@@ -21,7 +21,7 @@ import importlib
 import os
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,73 +29,83 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
+from jsrl.core.conversions import is_unit_range
+from jsrl.core.errors import UserError
+from jsrl.core.files import replacing
+from jsrl.core.transitions import TransitionData
+from jsrl.datasets.actions import ACTION_TOLERANCE
+from jsrl.datasets.arrays import OPTIONAL_ARRAYS, REQUIRED_ARRAYS
 from jsrl.datasets.d4rl_files import D4RL_FILES, DEFAULT_SERVER
-from jsrl.datasets.dataset import OPTIONAL_ARRAYS, REQUIRED_ARRAYS, Dataset, make_dataset
-from jsrl.datasets.validation import ActionBound, one_line
-from jsrl.errors import UserError
-from jsrl.files import replacing
-from jsrl.types import TransitionData
+from jsrl.datasets.dataset import Dataset, make_dataset
+from jsrl.datasets.hdf5 import opened
+from jsrl.datasets.reading import ENVIRONMENT, NORMALISED, PLAIN, UNITS_ATTRIBUTE, Reading
+from jsrl.datasets.robomimic import is_robomimic, read_robomimic
+from jsrl.datasets.validation import dataset_error, one_line
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT_SECONDS = 30.0
+SHOWN_NAMES = 6
+
+OLD_ATTRIBUTES = ("proportional_gain", "longest_walk", "end_on_success")
+"""One of them, beside ``env_id`` and ``seed``, is in every file that this package collected before
+its files said what their actions are in."""
 
 
 def load_hdf5(
-    path: str | Path,
-    *,
-    action_low: ActionBound | None = None,
-    action_high: ActionBound | None = None,
-    clip_actions: bool = False,
-    key: str = "dataset.path",
+    path: str | Path, reading: Reading = PLAIN, *, key: str = "dataset.path", **options: Any
 ) -> Dataset:
-    """Read a file in D4RL's HDF5 layout.
+    """Read an HDF5 file, in D4RL's layout or in robomimic's: its contents tell which.
 
     Args:
-        path: the file.
-        action_low: the environment's lower action bounds, if the file's actions are on its scale
-            and not in [-1, 1], where D4RL's own are.
-        action_high: the upper ones.
-        clip_actions: clip actions outside the bounds instead of refusing them, where the
-            environment did so too: the raw human demonstrations of the Adroit tasks need it.
+        path: the file; ``~`` is the home folder.
+        reading: how: see ``Reading``. A file of this package says itself that its actions are in
+            [-1, 1]; any other is taken to hold what ``env.step`` took.
         key: under which name the user gave the path; error messages say it.
+        options: fields of ``Reading`` that differ from those in ``reading``.
 
     Raises:
-        UserError: if the file is missing, truncated or not HDF5, or if its arrays do not pass
-            ``make_dataset``.
+        UserError: if the file is missing, locked, truncated or not HDF5, in neither layout, or if
+            its arrays do not pass ``make_dataset``.
     """
-    arrays = _read_arrays(Path(path), key)
-    return make_dataset(
-        arrays,
-        str(path),
-        action_low=action_low,
-        action_high=action_high,
-        clip_actions=clip_actions,
-    )
+    reading = replace(reading, **options)
+    with opened(path, key) as file:
+        if is_robomimic(file):
+            arrays, lines, source = read_robomimic(file, reading, str(path))
+        else:
+            arrays, lines, source = _d4rl_arrays(file, key, path), (), str(path)
+            _refuse_robomimic_keys(reading, str(path))
+        units, line = _units(file.attrs, reading, source)
+    dataset = make_dataset(arrays, source, reading, action_units=units)
+    return replace(dataset, lines=(*lines, *line, *dataset.lines))
 
 
 def load_d4rl(
     name: str,
+    reading: Reading = PLAIN,
     *,
     backend: str = "hdf5",
     directory: str | Path | None = None,
     download: bool = True,
+    **options: Any,
 ) -> Dataset:
     """Read a dataset by its D4RL name, such as ``antmaze-umaze-v2``.
 
     Args:
         name: the name under which D4RL registers it.
+        reading: how: see ``Reading``.
         backend: ``hdf5`` reads the file, downloading it once; ``d4rl`` uses the ``gym`` and
             ``d4rl`` packages, which look after their files themselves.
         directory: the folder of downloaded files; default ``$D4RL_DATASET_DIR``, else
             ``~/.d4rl/datasets``.
         download: whether a file that is not there may be downloaded.
+        options: fields of ``Reading`` that differ from those in ``reading``.
 
     Raises:
         UserError: for an unknown name or back-end, a file that is neither there nor to be had,
             or data that do not pass ``make_dataset``.
     """
     if backend == "d4rl":
-        return make_dataset(_ask_d4rl(name), f"{name} (package d4rl)")
+        return make_dataset(_ask_d4rl(name), f"{name} (package d4rl)", reading, **options)
     if backend != "hdf5":
         raise UserError(
             f"D4RL back-end '{backend}' is unknown; expected hdf5 or d4rl; choose one of them"
@@ -119,7 +129,9 @@ def load_d4rl(
                 f"downloading is off; get {url} and put it there"
             )
         _download(name, url, path)
-    return make_dataset(_read_arrays(path), f"{name} ({path})")
+    dataset = load_hdf5(path, reading, **options)
+    source = f"{name} ({path})"
+    return replace(dataset, source=source)
 
 
 def save_hdf5(
@@ -127,10 +139,12 @@ def save_hdf5(
     data: TransitionData,
     infos: Mapping[str, np.ndarray],
     attributes: Mapping[str, bool | int | float | str],
+    *,
+    action_units: str = NORMALISED,
 ) -> None:
     """Write a file in D4RL's layout, complete or not at all.
 
-    Equal arguments give equal bytes.
+    Equal arguments give equal bytes. The attribute ``action_units`` says what the actions are in.
 
     Args:
         path: the file; its folder is made if need be, a file already there is replaced.
@@ -138,10 +152,24 @@ def save_hdf5(
             back every transition.
         infos: further arrays of any shape, written under ``infos/``.
         attributes: what to remember about the file, such as the environment and the seed.
+        action_units: ``normalised`` if actions are in [-1, 1], as everything in the package has
+            them, or ``environment`` if they are as ``env.step`` took them.
 
     Raises:
-        UserError: if the file cannot be written; whatever was at ``path`` is still there.
+        UserError: if the actions are not in those units, or the file cannot be written; whatever
+            was at ``path`` is still there.
     """
+    largest = float(np.abs(data.actions).max(initial=0.0))
+    if action_units not in (NORMALISED, ENVIRONMENT):
+        raise UserError(
+            f"dataset file {path}: action_units={action_units!r} is unknown; expected "
+            f"{NORMALISED} or {ENVIRONMENT}"
+        )
+    if action_units == NORMALISED and largest > 1 + ACTION_TOLERANCE:
+        raise UserError(
+            f"dataset file {path}: actions reach {largest:.6g}, and [-1, 1] was expected; rescale "
+            f"them, or give action_units={ENVIRONMENT!r} if they are as env.step took them"
+        )
     # HDF5 cannot recover from a write that fails half-way, so the file is built in memory and
     # written in one go.
     with h5py.File("image", "w", driver="core", backing_store=False) as file:
@@ -149,7 +177,7 @@ def save_hdf5(
             file.create_dataset(field.name, data=getattr(data, field.name))
         for name, array in infos.items():
             file.create_dataset(f"infos/{name}", data=array)
-        file.attrs.update(attributes)
+        file.attrs.update({**attributes, UNITS_ATTRIBUTE: action_units})
         file.flush()
         image = file.id.get_file_image()
     try:
@@ -162,36 +190,54 @@ def save_hdf5(
         ) from error
 
 
-def parts_folder(path: Path) -> Path:
-    """Where a collection that takes long keeps its parts until ``path`` is written."""
-    return path.with_name(f"{path.name}.parts")
-
-
-def _read_arrays(path: Path, key: str = "dataset.path") -> dict[str, np.ndarray]:
+def _d4rl_arrays(file: Any, key: str, path: str | Path) -> dict[str, np.ndarray]:
     """The arrays that ``make_dataset`` knows, as far as the file holds them."""
-    parts = parts_folder(path)
-    if not path.is_file() and parts.is_dir():
+    if not any(name in file for name in REQUIRED_ARRAYS):
+        inside = ", ".join(sorted(file)[:SHOWN_NAMES]) or "nothing"
+        minari = any(name.startswith("episode_") for name in file)
+        hint = "it is a part of a Minari data set: dataset=minari dataset.path=ID reads that"
         raise UserError(
-            f"{key}={path}: half collected; {parts} holds what there is: repeat the jsrl dataset "
-            "command that began it, and it goes on from there"
+            f"{key}={path}: {' and '.join(REQUIRED_ARRAYS)} not found, the file holds {inside}; "
+            "expected D4RL's layout or robomimic's (data/demo_0/actions); "
+            f"{hint if minari else 'choose another file, or add them'}"
         )
-    if not path.is_file():
-        raise UserError(
-            f"{key}={path}: no such file; expected an HDF5 file in D4RL's layout; "
-            "check the path, or collect the data (jsrl dataset) or download them first"
-        )
-    try:
-        with h5py.File(path, "r") as file:
-            return {
-                name: file[name][()]
-                for name in REQUIRED_ARRAYS + OPTIONAL_ARRAYS
-                if isinstance(file.get(name), h5py.Dataset)
-            }
-    except (OSError, RuntimeError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{key}={path}: cannot be read as HDF5 ({one_line(error)}); expected a complete "
-            "file in D4RL's layout; it may be truncated: fetch or make it again"
-        ) from error
+    return {
+        name: file[name][()]
+        for name in REQUIRED_ARRAYS + OPTIONAL_ARRAYS
+        if isinstance(file.get(name), h5py.Dataset)
+    }
+
+
+def _units(
+    attributes: Mapping[str, Any], reading: Reading, source: str
+) -> tuple[str | None, tuple[str, ...]]:
+    """The units of a file's actions, and a line if they are known without being written there."""
+    if reading.action_units is not None:
+        return reading.action_units, ()
+    if UNITS_ATTRIBUTE in attributes:
+        stored = attributes[UNITS_ATTRIBUTE]
+        return stored.decode() if isinstance(stored, bytes) else str(stored), ()
+    own = {"env_id", "seed"} <= set(attributes) and any(k in attributes for k in OLD_ATTRIBUTES)
+    if not own:
+        return None, ()
+    spec = reading.spec
+    if spec is None or is_unit_range(spec.action_low, spec.action_high):
+        return NORMALISED, ()
+    line = (
+        f"dataset {source} was collected by an earlier version of jsrl, whose files do not say "
+        "their units: its actions are in [-1, 1]"
+    )
+    return NORMALISED, (line,)
+
+
+def _refuse_robomimic_keys(reading: Reading, source: str) -> None:
+    for key, value in (("observation", reading.observation), ("mask", reading.mask)):
+        if value is not None:
+            raise dataset_error(
+                source,
+                f"dataset.{key}={value} chooses from a file in robomimic's layout, and this one is "
+                f"in D4RL's; leave out dataset.{key}",
+            )
 
 
 def _download(name: str, url: str, path: Path) -> None:

@@ -7,29 +7,30 @@ Sizes: N transitions, O observation size, A action size, K episodes.
 """
 
 import hashlib
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 
-from jsrl.datasets.validation import (
-    ActionBound,
-    checked_actions,
-    checked_flags,
-    checked_floats,
-    dataset_error,
-)
-from jsrl.errors import UserError
-from jsrl.seeding import seed_sequence
-from jsrl.types import EnvSpec, TransitionData
+from jsrl.core.conversions import show_range
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import seed_sequence
+from jsrl.core.transitions import TransitionData
+from jsrl.datasets.actions import read_actions
+from jsrl.datasets.arrays import checked_successors, known_arrays
+from jsrl.datasets.doubts import doubts_of, long_episodes
+from jsrl.datasets.episodes import Episodes, Rows, episodes_of, starts_of, without
+from jsrl.datasets.jumps import find_jumps
+from jsrl.datasets.reading import PLAIN, Reading
+from jsrl.datasets.validation import checked_flags, checked_floats, dataset_error
 
-REQUIRED_ARRAYS = ("observations", "actions", "rewards", "terminals")
-OPTIONAL_ARRAYS = ("timeouts", "next_observations")
 
-SAME_STATE_TOLERANCE = 1e-5
-"""Two stored observations closer than this (absolute and relative) are the same state."""
+class DatasetWarning(UserWarning):
+    """Something in data that is possible, and probably wrong."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,21 @@ class Dataset:
         fingerprint: SHA-256 of the contents of ``data`` in hexadecimal digits; equal data have
             equal fingerprints, wherever they came from.
         episode_starts: int64 ``[K]``, the index of each episode's first transition, ascending.
+        lines: what was converted or left out, one line each, to be printed.
+        doubts: what is probably wrong with the data, one line each, to be printed.
+        meant_for: the environment's action bounds, lower and upper, that -1 and 1 were taken to
+            stand for; None where actions are relative to whatever bounds there are.
+        unflagged: whether nothing in the file tells timeouts, and no time limit was known.
     """
 
     data: TransitionData
     source: str
     fingerprint: str
     episode_starts: Int64[np.ndarray, " K"]
+    lines: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    meant_for: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+    unflagged: bool = False
 
     def __len__(self) -> int:
         return len(self.data)
@@ -117,7 +127,9 @@ class Dataset:
         # ``take`` copies, so that marking the cut leaves the whole dataset as it is.
         data.timeouts[-1] = not data.terminals[-1]
         source = f"{self.source} ({transitions} of {len(self)} transitions, dataset.seed={seed})"
-        return Dataset(data, source, fingerprint(data), starts)
+        return replace(
+            self, data=data, source=source, fingerprint=fingerprint(data), episode_starts=starts
+        )
 
     def held_out(self, transitions: int, seed: int, count: int) -> TransitionData:
         """Transitions of the episodes of which ``take_episodes`` takes nothing.
@@ -150,31 +162,56 @@ class Dataset:
         order = rng.permutation(self.num_episodes)
         return order, np.cumsum(self.episode_lengths[order])
 
+    def notices(self) -> tuple[str, ...]:
+        """Every line that should be printed beside the summary."""
+        return (*self.lines, *(f"warning: {doubt}" for doubt in self.doubts))
+
     def validate(self, spec: EnvSpec) -> None:
         """Check that the data fit an environment.
 
         Raises:
-            UserError: if the observation or action size is not the environment's.
+            UserError: if the observation or action size is not the environment's, or if the data
+                were read without the environment's ``spec`` although its action bounds or its time
+                limit change what they mean.
         """
-        for name, here, there in (
-            ("observation", self.observation_size, spec.observation_size),
-            ("action", self.action_size, spec.action_size),
-        ):
-            if here != there:
-                raise dataset_error(
-                    self.source,
-                    f"the {name} size is {here}, but environment '{spec.id}' has {name} size "
-                    f"{there}; choose a dataset and env.id that belong together",
-                )
+        require_sizes(self.observation_size, self.action_size, spec, self.source)
+        bounds = (spec.action_low, spec.action_high)
+        if self.meant_for is not None and not np.allclose(self.meant_for, bounds):
+            raise dataset_error(
+                self.source,
+                f"its actions were read for the bounds {show_range(*self.meant_for)}, but "
+                f"{spec.id} has {show_range(*bounds)}; read it with spec=describe_env(...) of that "
+                "environment, so that they are converted, or say action_low and action_high",
+            )
+        longest, limit = int(self.episode_lengths.max()), spec.max_episode_steps
+        if self.unflagged and longest > limit:
+            raise dataset_error(
+                self.source,
+                f"it has no timeouts, so that an episode of {longest} steps is longer than the "
+                f"time limit of {spec.id}, {limit}; read it with spec=describe_env(...) of that "
+                "environment, so that episodes end there",
+            )
+        doubt = long_episodes(Episodes(self.data, np.arange(len(self))), limit)
+        if doubt is not None and not any(doubt in known for known in self.doubts):
+            _warn((f"dataset {self.source}: {doubt}",))
+
+
+def require_sizes(observation_size: int, action_size: int, spec: EnvSpec, source: str) -> None:
+    """Raise UserError if the observation or action size is not the environment's."""
+    for name, here, there in (
+        ("observation", observation_size, spec.observation_size),
+        ("action", action_size, spec.action_size),
+    ):
+        if here != there:
+            raise dataset_error(
+                source,
+                f"the {name} size is {here}, but environment '{spec.id}' has {name} size "
+                f"{there}; choose a dataset and env.id that belong together",
+            )
 
 
 def make_dataset(
-    arrays: Mapping[str, Any],
-    source: str,
-    *,
-    action_low: ActionBound | None = None,
-    action_high: ActionBound | None = None,
-    clip_actions: bool = False,
+    arrays: Mapping[str, Any], source: str, reading: Reading = PLAIN, **options: Any
 ) -> Dataset:
     """Check arrays in D4RL's layout and turn them into a dataset.
 
@@ -183,7 +220,8 @@ def make_dataset(
           marked as both counts as a terminal.
         - Without ``timeouts`` but with ``next_observations``, an episode also ends where the
           successor is not the observation of the next row; that end is a timeout.
-        - Without both, nothing tells a timeout, and only terminals end an episode.
+        - Without ``timeouts``, or with some that are never set and no ``next_observations``, an
+          episode also ends at the environment's time limit, if ``spec`` is given.
 
     Where successors come from: with ``next_observations`` they are taken as they are and every
     row is kept. Without, they are the observations of the next row. A terminal transition's
@@ -197,32 +235,71 @@ def make_dataset(
             optionally ``timeouts`` [N] or [N, 1], and optionally ``next_observations`` [N, O].
             Other entries are ignored.
         source: what was read; it opens every error message.
-        action_low: the environment's lower action bounds, a number or [A]. With both bounds the
-            actions are rescaled to [-1, 1]; without, they must be in [-1, 1] already.
-        action_high: the upper ones.
-        clip_actions: clip actions further outside too, where the environment did so when the
-            data were collected.
+        reading: how: see ``Reading``.
+        options: fields of ``Reading`` that differ from those in ``reading``.
 
     Returns:
         float32 data, which may share memory with ``arrays``. Actions outside [-1, 1] by no more
-        than rounding (``ACTION_TOLERANCE``) are clipped.
+        than rounding (``ACTION_TOLERANCE``) are clipped. What was converted and what looks wrong
+        is told by ``lines`` and ``doubts``; of the latter a ``DatasetWarning`` warns, too.
 
     Raises:
         UserError: for a missing array, a wrong rank, type or length, no transitions, NaN or
             infinite values, flags other than 0 and 1, or actions out of bounds.
     """
-    known = _known_arrays(arrays, source)
+    reading = replace(reading, **options)
+    known = known_arrays(arrays, source)
     observations = checked_floats(known["observations"], "observations", 2, source)
     actions = checked_floats(known["actions"], "actions", 2, source)
-    actions = checked_actions(actions, action_low, action_high, clip_actions, source)
+    spec = reading.spec
+    if spec is not None:
+        require_sizes(observations.shape[1], actions.shape[1], spec, source)
+    acted = read_actions(actions, reading, source)
     rewards = checked_floats(known["rewards"], "rewards", 1, source)
     terminals = checked_flags(known["terminals"], "terminals", source)
-    successors = _checked_successors(known, observations.shape[1], source)
+    successors = checked_successors(known, observations.shape[1], source)
+    timeouts = None
     if "timeouts" in known:
         timeouts = checked_flags(known["timeouts"], "timeouts", source)
-    else:
-        timeouts = _jumps(observations, successors)
-    return _assemble(observations, actions, rewards, successors, terminals, timeouts, source)
+    rows = Rows(observations, acted.values, rewards, successors, terminals, timeouts)
+    limit = None if spec is None else spec.max_episode_steps
+    episodes, doubts = _split(rows, limit, reading.split_at_jumps, source)
+    data, doubts = episodes.data, (*acted.doubts, *doubts)
+    _warn(doubts)
+    return Dataset(
+        data,
+        source,
+        fingerprint(data),
+        starts_of(data),
+        (*acted.lines, *episodes.lines),
+        doubts,
+        acted.meant_for,
+        episodes.unflagged,
+    )
+
+
+def _split(
+    rows: Rows, limit: int | None, split_at_jumps: bool, source: str
+) -> tuple[Episodes, tuple[str, ...]]:
+    """The episodes of the rows, and what is doubtful about them."""
+    episodes = episodes_of(rows, limit, source)
+    data = episodes.data
+    jumps = find_jumps(data.observations, data.next_observations, ~data.terminals)
+    if split_at_jumps and jumps is not None:
+        count = int(jumps.where.sum())
+        line = (
+            f"dataset {source}: episodes are ended before {count} transitions that jump to an "
+            "unrelated state, which are left out (dataset.split_at_jumps)"
+        )
+        episodes = without(episodes, jumps.where)
+        episodes = replace(episodes, lines=(*episodes.lines, line))
+        jumps = None
+    return episodes, doubts_of(episodes, rows, jumps, limit, source)
+
+
+def _warn(doubts: tuple[str, ...]) -> None:
+    for doubt in doubts:
+        warnings.warn(doubt, DatasetWarning, stacklevel=3)
 
 
 def fingerprint(data: TransitionData) -> str:
@@ -233,108 +310,3 @@ def fingerprint(data: TransitionData) -> str:
         digest.update(f"{field.name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
-
-
-def _known_arrays(arrays: Mapping[str, Any], source: str) -> dict[str, np.ndarray]:
-    """The required and optional arrays, all there and of one length."""
-    missing = [name for name in REQUIRED_ARRAYS if name not in arrays]
-    if missing:
-        raise dataset_error(
-            source,
-            f"{' and '.join(missing)} not found; expected the arrays "
-            f"{', '.join(REQUIRED_ARRAYS)} of D4RL's layout; choose another file or add them",
-        )
-    known = {
-        name: np.asarray(arrays[name])
-        for name in REQUIRED_ARRAYS + OPTIONAL_ARRAYS
-        if name in arrays
-    }
-    _check_lengths(known, source)
-    return known
-
-
-def _check_lengths(arrays: dict[str, np.ndarray], source: str) -> None:
-    for name, array in arrays.items():
-        if array.ndim == 0:
-            raise dataset_error(
-                source, f"{name} is a single value; expected an array with one row a transition"
-            )
-    expected = len(arrays["observations"])
-    for name, array in arrays.items():
-        if len(array) != expected:
-            raise dataset_error(
-                source,
-                f"{name} has {len(array)} rows, but observations has {expected}; expected equal "
-                "lengths; the file may have been cut or mixed up: make or fetch it again",
-            )
-    if expected == 0:
-        raise dataset_error(source, "0 transitions; expected at least 1; choose another file")
-
-
-def _checked_successors(
-    arrays: dict[str, np.ndarray], size: int, source: str
-) -> Float[np.ndarray, "N O"] | None:
-    """The stored next observations, if there are any."""
-    if "next_observations" not in arrays:
-        return None
-    successors = checked_floats(arrays["next_observations"], "next_observations", 2, source)
-    if successors.shape[1] != size:
-        raise dataset_error(
-            source,
-            f"next_observations have size {successors.shape[1]}, but observations have size "
-            f"{size}; expected equal sizes; check how the file was made",
-        )
-    return successors
-
-
-def _jumps(
-    observations: Float[np.ndarray, "N O"], successors: Float[np.ndarray, "N O"] | None
-) -> Bool[np.ndarray, " N"]:
-    """Rows whose successor is not the next row's observation; all False if it is unknown."""
-    jumps = np.zeros(len(observations), dtype=bool)
-    if successors is not None:
-        jumps[:-1] = ~np.isclose(
-            successors[:-1],
-            observations[1:],
-            rtol=SAME_STATE_TOLERANCE,
-            atol=SAME_STATE_TOLERANCE,
-        ).all(axis=1)
-    return jumps
-
-
-def _assemble(
-    observations: Float[np.ndarray, "N O"],
-    actions: Float[np.ndarray, "N A"],
-    rewards: Float[np.ndarray, " N"],
-    successors: Float[np.ndarray, "N O"] | None,
-    terminals: Bool[np.ndarray, " N"],
-    timeouts: Bool[np.ndarray, " N"],
-    source: str,
-) -> Dataset:
-    """Split checked arrays into episodes and derive the successors that were not stored."""
-    ends = terminals | timeouts
-    ends[-1] = True
-    cut = ends & ~terminals
-    if successors is not None:
-        data = TransitionData(observations, actions, rewards, successors, terminals, cut)
-    else:
-        next_observations = np.empty_like(observations)
-        next_observations[:-1] = observations[1:]
-        next_observations[terminals] = observations[terminals]
-        # The row before a dropped one is the new last row, if it is of the same episode.
-        new_timeouts = np.zeros_like(cut)
-        new_timeouts[:-1] = cut[1:] & ~ends[:-1]
-        data = TransitionData(
-            observations, actions, rewards, next_observations, terminals, new_timeouts
-        )
-        if cut.any():
-            data = data.take(np.flatnonzero(~cut))
-    if len(data) == 0:
-        raise dataset_error(
-            source,
-            "no transition has a successor: every episode is a single step that is not terminal; "
-            "expected longer episodes, or next_observations in the file",
-        )
-    last = data.terminals | data.timeouts
-    starts = np.concatenate([np.zeros(1, dtype=np.int64), np.flatnonzero(last[:-1]) + 1])
-    return Dataset(data, source, fingerprint(data), starts.astype(np.int64))

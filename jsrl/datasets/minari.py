@@ -7,40 +7,58 @@ Environment variables, Minari's own: ``MINARI_DATASETS_PATH`` is the local store
 ``~/.minari/datasets``), ``MINARI_REMOTE`` the server.
 """
 
+import re
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import Shaped
 
+from jsrl.core.errors import UserError
 from jsrl.datasets.dataset import Dataset, make_dataset
+from jsrl.datasets.reading import PLAIN, Reading
 from jsrl.datasets.validation import dataset_error, one_line
-from jsrl.errors import UserError
 
 Layout = tuple[tuple[str, int, int], ...]
 """As in ``EnvSpec.layout``: names of observation parts with their [start, stop) columns."""
 
 
-def load_minari(dataset_id: str, layout: Layout | None = None, *, download: bool = True) -> Dataset:
+def load_minari(
+    dataset_id: str,
+    layout: Layout | None = None,
+    reading: Reading = PLAIN,
+    *,
+    download: bool = True,
+    **options: Any,
+) -> Dataset:
     """Read a Minari dataset, such as ``D4RL/pointmaze/umaze-v2``.
 
-    Actions are rescaled to [-1, 1] by the bounds of the dataset's action space. An episode that
-    ends without a termination counts as ended by timeout.
+    Actions are in the units of the environment in which they were recorded. They are rescaled to
+    [-1, 1] by the bounds of the one that is trained in (``spec``), which may differ, and without
+    it by those of the data's own action space. An episode that ends without a termination counts
+    as ended by timeout.
 
     Args:
         dataset_id: its identifier, with the version.
         layout: the parts of the environment's observation, in the order of their columns
             (``EnvSpec.layout``); parts of the dataset that it does not name are left out. None:
-            all parts, sorted by name, as Gymnasium's dictionary spaces are.
+            that of ``spec``, and without it all parts, sorted by name, as Gymnasium's dictionary
+            spaces are.
+        reading: how: see ``Reading``.
         download: whether a dataset that is not in the local store may be downloaded.
+        options: fields of ``Reading`` that differ from those in ``reading``.
 
     Raises:
         UserError: if the dataset is neither in the store nor to be had, is broken, does not match
-            ``layout``, has spaces other than (dictionaries of) Box or unbounded actions, or does
-            not pass ``make_dataset``.
+            ``layout``, has spaces other than (dictionaries of) Box, or does not pass
+            ``make_dataset``.
     """
+    reading = replace(reading, **options)
+    if layout is None and reading.spec is not None:
+        layout = reading.spec.layout
     source = f"Minari {dataset_id}"
     stored = _open(dataset_id, source, download)
     action_space = stored.action_space
@@ -55,12 +73,10 @@ def load_minari(dataset_id: str, layout: Layout | None = None, *, download: bool
         arrays = _concatenate(stored, names, source)
     except (OSError, KeyError, ValueError, AssertionError) as error:
         raise _broken(source, error) from error
-    return make_dataset(
-        arrays,
-        source,
-        action_low=action_space.low.reshape(-1),
-        action_high=action_space.high.reshape(-1),
-    )
+    except ImportError as error:
+        raise _lacking(source, error) from error
+    bounds = action_space.low.reshape(-1), action_space.high.reshape(-1)
+    return make_dataset(arrays, source, reading, recorded_bounds=bounds)
 
 
 def _open(dataset_id: str, source: str, download: bool) -> Any:
@@ -82,8 +98,17 @@ def _open(dataset_id: str, source: str, download: bool) -> Any:
                 ) from error
         except (OSError, KeyError, ValueError, AssertionError, TypeError) as error:
             raise _broken(source, error) from error
+        except ImportError as error:
+            raise _lacking(source, error) from error
         try:
             return minari.load_dataset(dataset_id, download=True)
+        except ImportError as error:
+            raise dataset_error(
+                source,
+                "not in the local store ($MINARI_DATASETS_PATH, default ~/.minari/datasets), and "
+                f"downloading it needs a package that is not installed ({one_line(error)}); check "
+                "the identifier, or pip install 'minari[hf]'",
+            ) from error
         # Whatever the server's client library raises: the dataset cannot be had.
         except Exception as error:
             raise dataset_error(
@@ -180,3 +205,16 @@ def _broken(source: str, error: Exception) -> UserError:
         f"its files in the local store cannot be read ({one_line(error)}); expected a complete "
         "Minari dataset; delete its folder and fetch or make it again",
     )
+
+
+def _lacking(source: str, error: ImportError) -> UserError:
+    """A package that Minari asks for only where it is needed: pyarrow, for its Arrow format."""
+    text = one_line(error)
+    found = re.search(r"^([A-Za-z_]\w*) is not installed|No module named '([\w.]+)'", text)
+    package = next((name for name in found.groups() if name), "") if found else ""
+    if not package and "arrow" in text.lower():
+        package = "pyarrow"
+    need = f"needs the package {package}" if package else "needs a package that is not installed"
+    way = f"install it: pip install {package}" if package else "install what it names"
+    arrow = " (its data are in the Arrow format)" if package == "pyarrow" else ""
+    return dataset_error(source, f"{need}{arrow}, which is not installed ({text}); {way}")

@@ -1,17 +1,15 @@
 """What is in a data set: trajectories, success, and histograms of return and length."""
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from jsrl.datasets.dataset import SAME_STATE_TOLERANCE, Dataset
-from jsrl.files import write_whole
+from jsrl.core.files import csv_text, write_whole
+from jsrl.core.pictures import new_figure, png
+from jsrl.datasets.dataset import Dataset
+from jsrl.datasets.episodes import SAME_STATE_TOLERANCE
 
 BINS = 40
 COLOUR = "#0072B2"
@@ -28,18 +26,18 @@ class Trajectories:
         lengths: transitions.
         returns: undiscounted sums of rewards.
         successes: whether a terminal, or the higher one of two rewards, occurs.
-        judged: whether the data have either; else nothing is known of success.
+        knows_success: whether the data have either; else nothing is known of success.
     """
 
     lengths: Int64[np.ndarray, " K"]
     returns: Float[np.ndarray, " K"]
     successes: Bool[np.ndarray, " K"]
-    judged: bool
+    knows_success: bool
 
     @property
     def success_rate(self) -> str:
         """In per cent, for people."""
-        return f"{self.successes.mean():.1%}" if self.judged else "unknown"
+        return f"{self.successes.mean():.1%}" if self.knows_success else "unknown"
 
 
 def trajectories(dataset: Dataset) -> Trajectories:
@@ -66,7 +64,7 @@ def trajectories(dataset: Dataset) -> Trajectories:
         lengths=np.diff(starts, append=len(data)),
         returns=np.add.reduceat(data.rewards.astype(np.float64), starts),
         successes=np.logical_or.reduceat(good, starts),
-        judged=len(values) == 2 or bool(data.terminals.any()),
+        knows_success=len(values) == 2 or bool(data.terminals.any()),
     )
 
 
@@ -130,19 +128,13 @@ def _spread(values: np.ndarray) -> str:
 
 
 def _rows(found: Trajectories) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["trajectory", "length", "return", "success"])
-    for index in range(len(found.lengths)):
-        writer.writerow(
-            [index, found.lengths[index], found.returns[index], int(found.successes[index])]
-        )
-    return text.getvalue()
+    numbers = zip(found.lengths, found.returns, found.successes.astype(int), strict=True)
+    lines = [(index, *line) for index, line in enumerate(numbers)]
+    return csv_text([("trajectory", "length", "return", "success"), *lines])
 
 
 def _histograms(found: Trajectories, title: str) -> bytes:
-    figure = Figure(figsize=(9.0, 3.2), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(9.0, 3.2, dots_per_inch=100)
     panels = figure.subplots(1, 2)
     for axis, values, name in (
         (panels[0], found.returns, "return"),
@@ -162,6 +154,4 @@ def _histograms(found: Trajectories, title: str) -> bytes:
     panels[1].legend(frameon=False, fontsize=8)
     count = len(found.lengths)
     figure.suptitle(f"{title}: {count} trajectories, success rate {found.success_rate}")
-    image = io.BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
-    return image.getvalue()
+    return png(figure)

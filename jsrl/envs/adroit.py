@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from jsrl.envs.make import register_known_environments
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.envs.lookup import register_robotics
 
 REWARDS = {"minus_one_zero": (-1.0, 0.0), "zero_one": (0.0, 1.0)}
 """What a step pays while the task is not solved, and while it is."""
@@ -115,7 +115,7 @@ class AdroitBinaryEnv(gym.Env[NDArray[np.float64], NDArray[np.float32]]):
     ) -> None:
         self.task = BinaryTask(task, reward, end_on_success)
         # Its package prints notices on import; this keeps them quiet.
-        register_known_environments()
+        register_robotics()
         module = importlib.import_module(f"gymnasium_robotics.envs.adroit_hand.adroit_{task}")
         self.hand: Any = getattr(module, f"AdroitHand{task.capitalize()}Env")(
             reward_type="sparse", **kwargs

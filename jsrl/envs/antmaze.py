@@ -20,8 +20,8 @@ from gymnasium.envs.mujoco import MujocoEnv
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from jsrl.errors import UserError
-from jsrl.mazes import Maze
+from jsrl.core.errors import UserError
+from jsrl.envs.mazes import Maze
 
 MAPS = {
     "umaze": ("#####", "#R..#", "###.#", "#G..#", "#####"),

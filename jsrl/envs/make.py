@@ -1,16 +1,14 @@
 """Gymnasium environments as the package sees them: flat observations, actions in [-1, 1].
 
-Any environment with Box or dictionary (goal) observations and Box actions can be made. Vector
-environments never reset themselves: whoever steps them resets by mask, with seeds of its own, so
-that the last observation of an episode and the seed of the next stay known.
+Any environment with Box or dictionary (goal) observations and Box actions can be made. Its sizes
+and bounds are those of its outermost wrapper, the layer that is acted in. Vector environments never
+reset themselves: whoever steps them resets by mask, with seeds of its own, so that the last
+observation of an episode and the seed of the next stay known.
 """
 
-import contextlib
-import difflib
-import io
-import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+import math
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +19,25 @@ from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
-from jsrl.errors import UserError
-from jsrl.types import EnvSpec
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.envs.lookup import make_registered
+from jsrl.envs.spaces import (
+    is_plain,
+    layout,
+    observation_line,
+    observation_parts,
+    require_actions,
+    size,
+)
+from jsrl.envs.steps import ADVICE, FAULT, SUCCESS, PlainSteps, UnitActions
+
+LONGEST = 10**15
+"""The largest time limit. Clocks count in 64 bits, and some are multiplied."""
+
+
+LIKELY_SUCCESS = re.compile("succe|solved|reached|goal_achieved|is_complete", re.IGNORECASE)
+"""Names of entries of ``info`` that may say whether the task is solved."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +49,8 @@ class EnvSettings:
         kwargs: passed to ``gymnasium.make``.
         max_episode_steps: the time limit; None takes the registered one.
         success_key: the entry of ``info`` that says whether the task is solved; an episode
-            succeeds if any of its steps does. None: success is undefined.
+            succeeds if any of its steps does, and has not succeeded if none says so. ``a.b`` is
+            the entry ``b`` of the dictionary ``a``. None: success is undefined.
         vectorisation: ``sync`` steps in this process, ``async`` in a subprocess each.
     """
 
@@ -59,94 +75,61 @@ class Step:
     successes: Float[NDArray[np.float32], " N"]
 
 
-def register_known_environments() -> None:
-    """Make gymnasium-robotics' environments known, without the notices that it prints.
-
-    MuJoCo writes its warnings into MUJOCO_LOG.TXT in the working folder unless a handler takes
-    them; here they become Python warnings.
-    """
-    import mujoco
-
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import gymnasium_robotics
-
-        gym.register_envs(gymnasium_robotics)
-    set_handler = getattr(mujoco, "set_mju_user_warning", None)
-    if set_handler is not None:
-        set_handler(_warn_of_simulator)
-
-
-def _warn_of_simulator(message: str) -> None:
-    warnings.warn(f"MuJoCo: {message}", RuntimeWarning, stacklevel=2)
-
-
 def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
-    """One environment with flat observations and actions in [-1, 1].
+    """One environment with flat observations and actions ``[A]`` in [-1, 1].
 
     Raises:
         UserError: if it is not registered, cannot be built, has no time limit, or has spaces that
             are not supported.
     """
-    register_known_environments()
-    try:
-        with _temporary_files_removed(), warnings.catch_warnings():
-            # Gymnasium warns of ids that are out of date; what matters is said by the error.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            env = gym.make(
-                settings.id,
-                max_episode_steps=settings.max_episode_steps,
-                disable_env_checker=True,
-                **settings.kwargs,
-            )
-    except ModuleNotFoundError as error:
-        raise UserError(
-            f"env.id={settings.id!r} cannot be made: {error.msg.splitlines()[0]}; install the "
-            "module, or run the command in the folder that holds it"
-        ) from error
-    except gym.error.Error as error:
-        raise UserError(_unregistered(settings.id, error)) from error
-    except (TypeError, ValueError, AssertionError) as error:
-        raise UserError(
-            f"env.id={settings.id!r} cannot be built with env.kwargs={dict(settings.kwargs)}: "
-            f"{error}"
-        ) from error
-    _require_supported(env, settings)
-    if isinstance(env.observation_space, spaces.Dict) or len(env.observation_space.shape or ()) > 1:
+    env = _made(settings)
+    observed = env.observation_space
+    if not is_plain(observed):
         env = gym.wrappers.FlattenObservation(env)
-    assert isinstance(env.action_space, spaces.Box)
-    if not (np.all(env.action_space.low == -1) and np.all(env.action_space.high == 1)):
-        env = gym.wrappers.RescaleAction(env, np.float32(-1), np.float32(1))
-    return env
+        assert isinstance(env.observation_space, spaces.Box)
+        if env.observation_space.dtype.kind != "f":
+            env = gym.wrappers.DtypeObservation(env, np.float32)
+    return UnitActions(env, settings.id)
 
 
 def describe_env(settings: EnvSettings) -> EnvSpec:
-    """Sizes, layout, action bounds and time limit of an environment."""
-    register_known_environments()
-    env = make_env(settings)
+    """Sizes, layout, action bounds and time limit of an environment.
+
+    They are those of its outermost wrapper.
+
+    Raises:
+        UserError: as ``make_env`` does.
+    """
+    env = _made(settings)
     try:
-        original = env.unwrapped
-        space, action = original.observation_space, original.action_space
-        assert isinstance(action, spaces.Box) and env.spec is not None
-        parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-        layout, start = [], 0
-        for name, part in parts.items():
-            stop = start + spaces.flatdim(part)
-            layout.append((name, start, stop))
-            start = stop
-        limit = env.spec.max_episode_steps
-        assert limit is not None
+        parts = observation_parts(env.observation_space, settings.id)
+        action = require_actions(env.action_space, settings.id)
+        assert env.spec is not None and env.spec.max_episode_steps is not None
         return EnvSpec(
             id=settings.id,
-            observation_size=start,
-            action_size=int(np.prod(action.shape)),
-            layout=tuple(layout),
+            observation_size=sum(map(size, parts.values())),
+            action_size=size(action),
+            layout=layout(parts),
             action_low=tuple(map(float, action.low.ravel())),
             action_high=tuple(map(float, action.high.ravel())),
-            max_episode_steps=limit,
+            max_episode_steps=env.spec.max_episode_steps,
+            action_shape=action.shape,
+            observation_shapes=tuple(part.shape for part in parts.values()),
+            observation_line=observation_line(env.observation_space, settings.id),
         )
     finally:
         env.close()
+
+
+def _made(settings: EnvSettings) -> gym.Env[Any, Any]:
+    """The environment as it is registered, with all of its wrappers, once it is checked."""
+    env = make_registered(settings.id, settings.kwargs, settings.max_episode_steps)
+    try:
+        _require_supported(env, settings)
+    except UserError:
+        env.close()
+        raise
+    return env
 
 
 class Environments:
@@ -162,18 +145,23 @@ class Environments:
         self, settings: EnvSettings, count: int, wrap: Callable[[Any], Any] | None = None
     ) -> None:
         def make() -> gym.Env[Any, Any]:
-            return make_env(settings) if wrap is None else wrap(make_env(settings))
+            env = make_env(settings) if wrap is None else wrap(make_env(settings))
+            return PlainSteps(env, settings.success_key)
 
         makers: list[Callable[[], gym.Env[Any, Any]]] = [make] * count
         mode = AutoresetMode.DISABLED
-        self._envs: gym.vector.VectorEnv[Any, Any, Any] = (
+        self._envs: AsyncVectorEnv[Any, Any] | SyncVectorEnv[Any, Any] = (
             AsyncVectorEnv(makers, autoreset_mode=mode)
             if settings.vectorisation == "async"
             else SyncVectorEnv(makers, autoreset_mode=mode)
         )
-        self._success_key = settings.success_key
-        self._action_shape = self._envs.action_space.shape
+        self._settings = settings
+        # Where each episode is, for messages.
+        self._seeds = [0] * count
+        self._clock = np.zeros(count, np.int64)
         self.count = count
+        self.success_so_far = math.nan if settings.success_key is None else 0.0
+        """The success of an episode that begins: 0 until a step says otherwise; NaN without key."""
 
     def reset(
         self, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int]
@@ -186,24 +174,58 @@ class Environments:
 
         Returns:
             The observations of all N environments.
+
+        Raises:
+            UserError: if one of them is not what its space says, or not finite.
         """
-        observations, _ = self._envs.reset(
+        for index in np.flatnonzero(mask):
+            self._seeds[index] = seeds[index]
+        self._clock[mask] = 0
+        observations, infos = self._envs.reset(
             seed=seeds,  # type: ignore[arg-type]  # lists are taken, the base class does not say so
             options={"reset_mask": mask},
         )
-        return self._flat(observations)
+        flat = self._flat(observations)
+        self._require_finite(infos, flat)
+        return flat
 
     def step(self, actions: Float[NDArray[np.float32], "N A"]) -> Step:
-        """Step all environments with actions in [-1, 1]."""
-        observations, rewards, terminated, truncated, infos = self._envs.step(
-            actions.reshape(self._action_shape)
+        """Step all environments with actions in [-1, 1].
+
+        Raises:
+            UserError: if an environment answers with what is no number, or not finite.
+        """
+        observations, rewards, terminated, truncated, infos = self._envs.step(actions)
+        self._clock += 1
+        with np.errstate(over="ignore"):
+            step = Step(
+                self._flat(observations),
+                rewards.astype(np.float32),
+                terminated,
+                truncated,
+                self._successes(infos),
+            )
+        self._require_finite(infos, step.observations, step.rewards)
+        return step
+
+    def success_line(self) -> str | None:
+        """That no step's ``info`` has had ``env.success_key`` so far; None if one has, or none is.
+
+        It is one line, with the entries that there were instead.
+        """
+        key = self._settings.success_key
+        told, keys = zip(*self._envs.call("heard"), strict=True)
+        if key is None or any(told):
+            return None
+        seen = sorted(set().union(*keys))
+        likely = [name for name in seen if LIKELY_SUCCESS.search(name)]
+        mend = (
+            f"env.success_key={likely[0]} if that says so" if likely else "it to the one that does"
         )
-        return Step(
-            self._flat(observations),
-            rewards.astype(np.float32),
-            terminated,
-            truncated,
-            self._successes(infos),
+        return (
+            f"env.success_key={key!r} was in no info of {self._settings.id} so far, so that no "
+            f"episode counts as solved; info had {', '.join(seen) or 'no entry at all'}: set "
+            f"{mend}, or env.success_key=null if nothing says so"
         )
 
     def close(self) -> None:
@@ -213,54 +235,50 @@ class Environments:
         return np.asarray(observations, dtype=np.float32).reshape(self.count, -1)
 
     def _successes(self, infos: dict[str, Any]) -> Float[NDArray[np.float32], " N"]:
-        key = self._success_key
-        if key is None or key not in infos:
+        if SUCCESS not in infos:
             return np.full(self.count, np.nan, np.float32)
-        values = np.asarray(infos[key], dtype=np.float32)
-        return np.where(infos[f"_{key}"], values, np.float32(np.nan))
+        values = np.asarray(infos[SUCCESS], dtype=np.float32)
+        return np.where(infos[f"_{SUCCESS}"], values, np.float32(np.nan))
 
+    def _require_finite(
+        self,
+        infos: dict[str, Any],
+        observations: Float[NDArray[np.float32], "N O"],
+        rewards: Float[NDArray[np.float32], " N"] | None = None,
+    ) -> None:
+        """Raise UserError for the first answer that cannot be learned from."""
+        if FAULT in infos:
+            index = int(np.flatnonzero(infos[f"_{FAULT}"])[0])
+            raise self._fault(index, infos[FAULT][index], infos[ADVICE][index])
+        advice = (
+            "finite numbers of float32 were expected: mend the environment, or let it end the "
+            "episode before"
+        )
+        if rewards is not None and not np.isfinite(rewards).all():
+            index = int(np.argmin(np.isfinite(rewards)))
+            raise self._fault(index, f"a reward of {rewards[index]:g}", advice)
+        if not np.isfinite(observations).all():
+            index, column = map(int, np.argwhere(~np.isfinite(observations))[0])
+            value = observations[index, column]
+            raise self._fault(index, f"an observation with {value:g} in column {column}", advice)
 
-@contextlib.contextmanager
-def _temporary_files_removed() -> Iterator[None]:
-    """Remove what an environment leaves among the temporary files while it is built.
-
-    The mazes of gymnasium-robotics write their model there, read it once, and never remove it.
-    """
-    before = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="jsrl-env-") as folder:
-        tempfile.tempdir = folder
-        try:
-            yield
-        finally:
-            tempfile.tempdir = before
+    def _fault(self, index: int, what: str, advice: str) -> UserError:
+        clock = self._clock[index]
+        when = f"in step {clock} after" if clock else "by"
+        return UserError(
+            f"env.id={self._settings.id!r} returned {what} {when} "
+            f"reset(seed={self._seeds[index]}); {advice}"
+        )
 
 
 def _require_supported(env: gym.Env[Any, Any], settings: EnvSettings) -> None:
-    space, action = env.observation_space, env.action_space
-    parts = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-    for name, part in parts.items():
-        if not isinstance(part, spaces.Box):
-            raise UserError(
-                f"env.id={settings.id!r} observes {part} as {name!r}; Box observations, or a "
-                "dictionary of them, were expected: flatten it with a Gymnasium wrapper"
-            )
-    if not isinstance(action, spaces.Box):
-        raise UserError(
-            f"env.id={settings.id!r} has actions {action}, but the learners of jsrl act in a Box "
-            "of real numbers: choose an environment with continuous actions"
-        )
-    if not (np.all(np.isfinite(action.low)) and np.all(np.isfinite(action.high))):
-        raise UserError(
-            f"env.id={settings.id!r} has unbounded actions {action}; finite bounds were expected: "
-            "wrap it in gymnasium.wrappers.RescaleAction or ClipAction"
-        )
-    if env.spec is None or env.spec.max_episode_steps is None:
+    observation_parts(env.observation_space, settings.id)
+    require_actions(env.action_space, settings.id)
+    limit = None if env.spec is None else env.spec.max_episode_steps
+    if limit is None or limit < 1:
         raise UserError(f"env.id={settings.id!r} has no time limit; set env.max_episode_steps=N")
-
-
-def _unregistered(env_id: str, error: Exception) -> str:
-    names = list(gym.registry)
-    near = difflib.get_close_matches(env_id, names, n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    reason = str(error).strip().splitlines()[0]
-    return f"env.id={env_id!r} cannot be made: {reason}{hint}"
+    if limit > LONGEST:
+        raise UserError(
+            f"env.id={settings.id!r} has a time limit of {limit} steps; set "
+            f"env.max_episode_steps to at most {LONGEST}"
+        )

@@ -18,6 +18,9 @@ ANTMAZE_TASKS = {
 ADROIT_TASKS = {"door": 200, "pen": 100, "relocate": 200}
 """Time limit of each task: those of Rajeswaran et al. 2018, which D4RL kept."""
 
+SEEN_MAZES = {"umaze": 300, "medium": 600}
+"""Time limit of each point maze that is seen from above: those of gymnasium-robotics' PointMaze."""
+
 
 def antmaze_id(task: str) -> str:
     """The Gymnasium id of one of ``ANTMAZE_TASKS``."""
@@ -27,6 +30,11 @@ def antmaze_id(task: str) -> str:
 def adroit_id(task: str) -> str:
     """The Gymnasium id of one of ``ADROIT_TASKS``."""
     return f"jsrl/{task}-binary-v0"
+
+
+def seen_maze_id(maze: str) -> str:
+    """The Gymnasium id of one of ``SEEN_MAZES``."""
+    return f"jsrl/pointmaze-{maze}-seen-v0"
 
 
 def register() -> None:
@@ -43,5 +51,12 @@ def register() -> None:
             adroit_id(task),
             entry_point="jsrl.envs.adroit:AdroitBinaryEnv",
             kwargs={"task": task},
+            max_episode_steps=steps,
+        )
+    for maze, steps in SEEN_MAZES.items():
+        gym.register(
+            seen_maze_id(maze),
+            entry_point="jsrl.envs.seen_maze:SeenMazeEnv",
+            kwargs={"maze": maze},
             max_episode_steps=steps,
         )

@@ -9,7 +9,9 @@ from omegaconf import MISSING
 class PretrainingConfig:
     """The run that trains the guide of a cell, for each seed; no experiment, no guide."""
 
+    # That trains the guides of the cells.
     experiment: str | None = None
+    # Of jsrl train, for these runs.
     overrides: list[str] = field(default_factory=list)
 
 
@@ -72,16 +74,26 @@ class GridConfig:
     grid, cell, arm or pre-training. ``seeds_per_run`` seeds share a process, along the seed axis.
     """
 
+    # Names its folder.
     name: str = MISSING
+    # Of the report.
     title: str = MISSING
+    # Of every arm in every cell.
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4])
+    # Seeds that share a process.
     seeds_per_run: int = 1
+    # Of jsrl train, for every run.
     overrides: list[str] = field(default_factory=list)
     pretraining: PretrainingConfig = field(default_factory=PretrainingConfig)
+    # Ways to learn, by name: see configs/grid.
     arms: dict[str, ArmConfig] = field(default_factory=dict)
+    # Tasks and their data: see configs/grid.
     cells: list[CellConfig] = field(default_factory=list)
+    # Of two arms each: see configs/grid.
     comparisons: list[ComparisonConfig] = field(default_factory=list)
+    # What is compared: success, return, length or normalized_score.
     measure: str = "success"
+    # Lines for the report.
     notes: list[str] = field(default_factory=list)
 
 
@@ -94,10 +106,17 @@ class GridJobConfig:
     """
 
     grid: GridConfig = MISSING
+    # Processes at a time; null: one for each core.
     workers: int | None = None
+    # The folder of the runs.
     runs: str = "runs/grid"
+    # A folder for records and report; null: report beside the runs.
     output: str | None = None
+    # Names of those to run; null: all.
     cells: list[str] | None = None
+    # Names of those to run; null: all.
     arms: list[str] | None = None
+    # Of jsrl train, after the grid's own, before a cell's.
     overrides: list[str] = field(default_factory=list)
+    # Whether only the report is drawn anew.
     report_only: bool = False

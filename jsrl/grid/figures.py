@@ -1,18 +1,16 @@
 """The figures of a grid's report."""
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from jsrl.figures import COLOURS, DOTS_PER_INCH, INCHES, several_curves
-from jsrl.files import write_whole
+from jsrl.core.files import write_whole
+from jsrl.core.pictures import new_figure, png
 from jsrl.grid.compare import Comparison
 from jsrl.grid.plan import GUIDE
 from jsrl.grid.results import MEASURED_ON_THE_WAY, Result
+from jsrl.report.figures import COLOURS, INCHES, several_curves
 
 HEAD_INCHES = 1.2
 ROW_INCHES = 0.55
@@ -56,9 +54,7 @@ def draw_improvement(path: Path, comparisons: Sequence[Comparison]) -> bool:
     known = [c for c in comparisons if c.probability is not None]
     if not known:
         return False
-    size = (INCHES[0], HEAD_INCHES + ROW_INCHES * len(known))
-    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(INCHES[0], HEAD_INCHES + ROW_INCHES * len(known))
     axis = figure.subplots()
     axis.axvline(0.5, color="0.25", linestyle="--", linewidth=1.2)
     for row, comparison in enumerate(known):
@@ -78,9 +74,7 @@ def draw_improvement(path: Path, comparisons: Sequence[Comparison]) -> bool:
     axis.spines[["top", "right", "left"]].set_visible(False)
     axis.tick_params(axis="y", length=0)
     axis.set_xlabel("probability of improvement; bars: 95 % interval", fontsize=9)
-    image = io.BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
-    write_whole(path, image.getvalue())
+    write_whole(path, png(figure))
     return True
 
 

@@ -8,14 +8,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.processes import available_cores
 from jsrl.grid.config import GridJobConfig
 from jsrl.grid.plan import GUIDE, Task, check_grid, plan
 from jsrl.grid.records import is_finished, is_recorded, score, write_records
 from jsrl.grid.report import write_report
 from jsrl.grid.runner import Runner, alone_in
 from jsrl.loggers import Progress
-from jsrl.processes import available_cores
 
 ONLY_THIS_TIME = ("workers", "runs", "report_only", "cells", "arms")
 """Keys that do not change what the grid as a whole is: they are left out of its command."""
@@ -36,6 +36,7 @@ def run_grid(job: GridJobConfig, overrides: Sequence[str]) -> None:
     output, problem = output_of(job), None
     if job.report_only:
         check_grid(job)
+        print(f"grid {job.grid.name}: drawing the report from the records in {output}", flush=True)
     else:
         tasks = plan(job)
         with alone_in(Path(job.runs) / job.grid.name):
@@ -75,6 +76,7 @@ class Session:
 
     def __init__(self, job: GridJobConfig, tasks: Sequence[Task], output: Path) -> None:
         self._measure = job.grid.measure
+        self._name = job.grid.name
         self._workers = available_cores() if job.workers is None else job.workers
         self._tasks = tasks
         self._output = output
@@ -92,8 +94,11 @@ class Session:
 
     def run(self) -> str | None:
         """Run what is missing; what to say of the runs that failed, if any did."""
-        if self._done:
-            self._say(f"{self._done} of {len(self._tasks)} runs are there already")
+        left = f"{len(self._missing)} to run, {self._workers} at a time" if self._missing else ""
+        self._say(
+            f"grid {self._name}: {self._done} of {len(self._tasks)} runs are there already"
+            f"{', ' + left if left else ''}; records and report go to {self._output}"
+        )
         try:
             Runner(self._missing, self._workers, self._finished, self._failed).run()
         finally:

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 from jsrl.grid.config import ArmConfig, CellConfig, GridConfig, GridJobConfig
 from jsrl.grid.published import columns, environments
 from jsrl.grid.settings import Settings, compose_settings
+from jsrl.settings.arguments import quoted
 
 GUIDE = "guide"
 """Stands where an arm's name stands: the run that pre-trains a cell's guide."""
@@ -81,9 +82,9 @@ class Task:
 
     def arguments(self) -> list[str]:
         """What follows ``jsrl train``."""
-        folders = [f"run_dir={_quoted(self.directory)}"]
+        folders = [f"run_dir={quoted(str(self.directory))}"]
         if self.guide is not None:
-            folders.append(f"guide.path={_quoted(self.guide)}")
+            folders.append(f"guide.path={quoted(str(self.guide))}")
         seeds = f"seeds=[{','.join(map(str, self.seeds))}]"
         return [*self.setup.overrides, "logger.progress=false", seeds, *folders]
 
@@ -193,7 +194,7 @@ def _arm_setup(job: GridJobConfig, cell: CellConfig, name: str, arm: ArmConfig) 
         tuple(overrides),
         (cell.guide_from or cell.name) if arm.guide else None,
         arm.policy,
-        compose_settings(f"grid.arms.{name} in cell {cell.name}", overrides),
+        compose_settings(f"grid.arms.{name} in cell {cell.name}", overrides, arm.overrides),
     )
 
 
@@ -212,7 +213,9 @@ def _guide_setup(job: GridJobConfig, cell: CellConfig) -> Setup:
         *pretraining.overrides,
         "online.steps=0",
     ]
-    settings = compose_settings(f"grid.pretraining in cell {cell.name}", overrides)
+    settings = compose_settings(
+        f"grid.pretraining in cell {cell.name}", overrides, pretraining.overrides
+    )
     if settings["guide.kind"] != "offline":
         raise UserError(
             f"grid.pretraining.experiment={pretraining.experiment} has "
@@ -265,9 +268,3 @@ def _refuse_repeated(where: str, values: Sequence[object]) -> None:
     for index, value in enumerate(values):
         if value in values[:index]:
             raise UserError(f"{where} has {value!r} twice; name each once")
-
-
-def _quoted(path: Path) -> str:
-    """A path as one string of Hydra's grammar, whatever is in it."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"

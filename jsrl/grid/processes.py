@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.processes import ALLOWED, UNUSED_KEYS
 
 LONGEST_LINE = 300
 
@@ -37,7 +38,7 @@ class RunProcess:
                     stdout=file,
                     stderr=subprocess.STDOUT,
                     # PyTorch's kernels wait for one another where threads outnumber free cores.
-                    env={"OMP_NUM_THREADS": "1"} | os.environ,
+                    env={"OMP_NUM_THREADS": "1"} | os.environ | {UNUSED_KEYS: ALLOWED},
                     process_group=0,
                 )
         except OSError as error:

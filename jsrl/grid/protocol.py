@@ -5,7 +5,6 @@ from typing import Any
 
 from jsrl.grid.plan import GUIDE
 from jsrl.grid.results import Result
-from jsrl.report import markdown_table
 
 SHARED = (
     *("env.id", "env.max_episode_steps", "dataset.kind", "dataset.path", "dataset.transitions"),
@@ -28,13 +27,19 @@ CURRICULUM = (
 WITHOUT_STAGES = ("none", "constant")
 
 
-def protocol_sections(results: Sequence[Result]) -> list[str]:
-    """The sections of the report that say what was run."""
+def protocol(results: Sequence[Result]) -> dict[str, Any]:
+    """What the report says of what was run.
+
+    Returns:
+        ``settings``: a line for each, with its values; ``decisions``: how often the curriculum
+        decides in a run, None if not equally often in all; ``passed``: what ``jsrl train`` was
+        given in each arm.
+    """
     runs = [result for result in results if result.records and not result.borrowed]
     guides = [run for run in runs if run.arm == GUIDE]
     arms = [run for run in runs if run.arm != GUIDE]
     staged = [run for run in arms if _settings(run)["curriculum.kind"] not in WITHOUT_STAGES]
-    collecting = [run for run in runs if _settings(run)["dataset.kind"] == "waypoint"]
+    collecting = [run for run in runs if "dataset.collected" in _settings(run)]
     rows = [
         [f"`{key}`", _values(members, key)]
         for members, keys in (
@@ -47,16 +52,12 @@ def protocol_sections(results: Sequence[Result]) -> list[str]:
         for key in keys
         if any(_settings(member).get(key) is not None for member in members)
     ]
-    ratio = _evaluations_of_the_curriculum(staged)
-    note = [] if ratio is None else [f"The curriculum decides {ratio} times in a run."]
-    passed = [f"- `{run.name}`: `{' '.join(_passed(run))}`" for run in runs]
-    return [
-        "## Protocol",
-        markdown_table(["setting", "value"], rows),
-        *note,
-        "What was passed to `jsrl train`, for each seed, besides the seed and the folders:",
-        "\n".join(passed),
-    ]
+    passed = [{"name": run.name, "overrides": _passed(run)} for run in runs]
+    return {
+        "settings": rows,
+        "decisions": _evaluations_of_the_curriculum(staged),
+        "passed": passed,
+    }
 
 
 def _settings(result: Result) -> dict[str, Any]:

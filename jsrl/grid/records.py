@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from jsrl.errors import UserError
-from jsrl.figures import curve
-from jsrl.files import read_json_record, write_whole
+from jsrl.core.errors import UserError
+from jsrl.core.files import read_json_record, write_whole
 from jsrl.grid.plan import MEASURES, POLICIES, Setup, Task
 from jsrl.grid.settings import changes, settings_of
-from jsrl.loggers.records import Record, read_records
+from jsrl.loggers.metrics import Record, read_records
+from jsrl.report.figures import curve
 
 CURVES = {
     "exploration_success": "evaluation/exploration_success",

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 from jsrl.grid.config import CellConfig, GridConfig
 from jsrl.grid.plan import GUIDE
 from jsrl.grid.published import Published, published

@@ -1,16 +1,14 @@
 """Run the tasks of a grid over processes, each as soon as its guide is there."""
 
-import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jsrl.errors import UserError
-from jsrl.files import lock_folder
+from jsrl.core.interrupts import Interrupted, StopRequest
+from jsrl.core.locks import FolderLock, hold_folder
 from jsrl.grid.plan import Key, Task
 from jsrl.grid.processes import RunProcess
-from jsrl.interrupts import Interrupted, StopRequest
 
 SECONDS_BETWEEN_LOOKS = 0.1
 
@@ -99,22 +97,10 @@ class Runner:
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-@contextlib.contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in(folder: Path) -> FolderLock:
     """Hold a lock on a grid's folder.
 
     Raises:
         UserError: if the folder cannot be written, or another grid is running in it.
     """
-    try:
-        lock = lock_folder(folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written: {error.strerror}; choose another folder by runs=DIR"
-        ) from error
-    if lock is None:
-        raise UserError(
-            f"{folder} is in use by another grid; wait for it, or choose another folder by runs=DIR"
-        )
-    with lock:
-        yield
+    return hold_folder(folder, "another grid", "another folder by runs=DIR")

@@ -8,22 +8,27 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from jsrl.checks import check
-from jsrl.config_errors import explain, mistake
-from jsrl.errors import UserError
-from jsrl.loggers.records import flatten
+from jsrl.core.errors import UserError
+from jsrl.loggers.metrics import flatten
+from jsrl.run.checks import check
+from jsrl.settings.kind_options import refuse_unused
+from jsrl.settings.kinds import keep_own
+from jsrl.settings.mistakes import explain, mistake
 
 Settings = dict[str, str | int | float | None]
 """Dotted keys; lists and booleans as JSON text."""
 
-WITHOUT_EFFECT = ("seeds", "run_dir", "device", "threads", "guide.path", "logger.", "checkpoint.")
+WITHOUT_EFFECT = (
+    *("seeds", "run_dir", "device", "threads", "guide.path", "logger.", "checkpoint."),
+    "objective",
+)
 """Keys, or beginnings of keys, that do not tell one result from another."""
 
 FREE = ("env.kwargs.", "guide.arguments.", "learner.arguments.", "curriculum.arguments.")
 """What stands below these is not in the schema: there a key that is missing says something."""
 
 
-def compose_settings(name: str, overrides: Sequence[str]) -> Settings:
+def compose_settings(name: str, overrides: Sequence[str], own: Sequence[str] = ()) -> Settings:
     """The settings of ``jsrl train`` with these overrides, as far as they affect its result.
 
     It has to be called inside of a Hydra job.
@@ -31,6 +36,8 @@ def compose_settings(name: str, overrides: Sequence[str]) -> Settings:
     Args:
         name: what messages call the run.
         overrides: Hydra's overrides, those that name folders left out.
+        own: those of them that are this run's alone: their keys have to be used. What is set for
+            a whole grid need not be, by each of its arms.
 
     Raises:
         UserError: if they do not compose, or ``jsrl train`` would refuse them.
@@ -41,6 +48,8 @@ def compose_settings(name: str, overrides: Sequence[str]) -> Settings:
         folders.append("guide.path=-")
     try:
         config = compose("config", overrides=[*overrides, *folders])
+        refuse_unused(config, own)
+        keep_own(config)
         wrong = mistake(config, "config")
         if wrong is not None:
             raise UserError(wrong)

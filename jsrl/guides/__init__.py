@@ -5,20 +5,28 @@ callable or class), ``torchscript``, ``onnx``, ``waypoint`` (scripted, for point
 code when loaded: ``python`` and ``torchscript``; the others run none.
 """
 
-from jsrl.guides.base import ForeignGuide, GuideView, RowPolicy
+from jsrl.guides import none as none
+from jsrl.guides.base import ForeignGuide, RowPolicy
 from jsrl.guides.network import NetworkGuide
 from jsrl.guides.npz import npz_guide
 from jsrl.guides.onnx import onnx_guide
+from jsrl.guides.options import GuideInputs, GuideOptions, guides
 from jsrl.guides.python import python_guide
 from jsrl.guides.torchscript import torchscript_guide
+from jsrl.guides.view import ActionRange, GuideView, guide_line
 from jsrl.guides.waypoint import WaypointController, waypoint_guide
 
 __all__ = [
+    "ActionRange",
     "ForeignGuide",
+    "GuideInputs",
+    "GuideOptions",
     "GuideView",
     "NetworkGuide",
     "RowPolicy",
     "WaypointController",
+    "guide_line",
+    "guides",
     "npz_guide",
     "onnx_guide",
     "python_guide",

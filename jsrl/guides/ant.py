@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import linear
 
+from jsrl.envs.mazes import Maze
 from jsrl.guides.base import combine
-from jsrl.mazes import Maze
 
 GOAL_NORM = 10.0
 """Length, in metres, to which the relative goal is scaled in the policy's input."""

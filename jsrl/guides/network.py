@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,19 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jsrl.checkpoint import load_checkpoint, newest_checkpoint
-from jsrl.errors import UserError
-from jsrl.guides.base import GuideView, combine
-from jsrl.networks import GaussianPolicy, build_policy
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec, Observation, Policy
+from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint, stored_policy
+from jsrl.core.command_folder import folders_of_checkpoint
+from jsrl.core.conversions import show_range
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Policy, SamplingPolicy, SavablePolicy
+from jsrl.core.ranges import one_of
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Observation
+from jsrl.guides.base import combine
+from jsrl.guides.options import FileOptions, GuideInputs, ViewOptions, guides
+from jsrl.guides.view import POLICY_RANGE, ActionRange, GuideView
+from jsrl.networks.saved_policies import build_policy
 
 
 class NetworkGuide:
@@ -28,28 +36,37 @@ class NetworkGuide:
         policy: a policy for S seeds; it is used as it is, see ``from_policy`` for a copy.
         view: the guide's observations and actions.
         spec: the environment's.
-        sample: sample actions instead of taking the mode; for ``GaussianPolicy`` only.
+        sample: sample actions instead of taking the mode; for a ``SamplingPolicy`` only.
         name: what messages call this guide.
+        answers_in: the range in which it answers, where the view does not say.
 
     Raises:
         UserError: if the view does not fit the environment, or ``sample`` the policy.
     """
 
     def __init__(
-        self, policy: Policy, view: GuideView, spec: EnvSpec, *, sample: bool, name: str
+        self,
+        policy: Policy,
+        view: GuideView,
+        spec: EnvSpec,
+        *,
+        sample: bool,
+        name: str,
+        answers_in: ActionRange = POLICY_RANGE,
     ) -> None:
-        if sample and not isinstance(policy, GaussianPolicy):
+        if sample and not isinstance(policy, SamplingPolicy):
             raise UserError(
-                f"guide.sample=true: guide {name} is a {type(policy).__name__}, which jsrl can "
-                "only ask for its mode; set guide.sample=false"
+                f"guide.sample=true: guide {name} is a {type(policy).__name__}, which has no "
+                "sample(obs, streams, name, where) and can only be asked for its mode; set "
+                "guide.sample=false"
             )
         self.policy = policy
-        self.view = view.bind(spec)
+        self.view = view.bind(spec, answers_in)
         self.sample = sample
         self.name = name
         self.stateful = False
         self.action_size = spec.action_size
-        self.fingerprint = combine(*_content(policy), view, sample)
+        self.fingerprint = combine(*_content(policy), self.view.values, sample)
 
     @classmethod
     def from_policy(
@@ -61,10 +78,9 @@ class NetworkGuide:
             UserError: see ``NetworkGuide``.
         """
         frozen: Policy
-        if isinstance(policy, GaussianPolicy):
+        if isinstance(policy, SavablePolicy):
             # Parameters may be views of a learner's flat storage; this copies them alone.
-            frozen = type(policy)(**policy.arguments).to(policy.observation_mean.device)
-            frozen.load_state_dict(policy.state_dict())
+            frozen = policy.select(range(policy.num_seeds))
         else:
             frozen = copy.deepcopy(policy)
         if isinstance(frozen, nn.Module):
@@ -84,7 +100,10 @@ class NetworkGuide:
         sample: bool = False,
         device: torch.device | None = None,
     ) -> "NetworkGuide":
-        """The policies of a run directory or checkpoint file. Runs no code from it.
+        """The policies of a run directory or checkpoint file.
+
+        A class of this package runs no code from it; see ``jsrl.networks.saved_policies`` for a
+        class of the user's own.
 
         Args:
             path: a run directory, whose newest valid checkpoint is used, or a checkpoint.
@@ -110,16 +129,20 @@ class NetworkGuide:
                 f"guide.path={str(path)!r} has no seed {', '.join(map(str, missing))}; it has "
                 f"{content['seeds']}; choose one for all by guide.seed"
             )
-        if which not in content["policies"]:
-            raise UserError(
-                f"guide.which={which!r}: {path} holds {sorted(content['policies'])}; choose one"
-            )
+        stored = stored_policy(content, which, f"guide.which={which!r}: {path}")
         indices = [content["seeds"].index(seed) for seed in wanted]
-        policy = _rebuild(path, content["policies"][which], indices)
+        policy = _rebuild(path, stored, indices)
         _check_sizes(path, policy, content["environment"], view, spec)
         if device is not None:
             policy = policy.to(device)
-        return cls(policy, view, spec, sample=sample, name=str(path))
+        return cls(
+            policy,
+            view,
+            spec,
+            sample=sample,
+            name=str(path),
+            answers_in=_trained_range(content["environment"], spec),
+        )
 
     def act(
         self, obs: Observation, streams: Streams | None, mask: Bool[Tensor, "S E"]
@@ -141,36 +164,31 @@ class NetworkGuide:
             )
         return self.view.respond(answers, self.name, mask)
 
-    @torch.inference_mode()
     def _sampled(self, observed: Tensor, streams: Streams, where: list[bool]) -> Tensor:
         """Sampled answers ``[S, E, A]``; seeds not in ``where`` draw no noise."""
-        assert isinstance(self.policy, GaussianPolicy)  # __init__ has seen to it
-        mean, log_std = self.policy(observed)
-        noise = streams.normal("guide_noise", mean.shape[1:], where=where).to(mean.device)
-        clip = self.policy.action_clip
-        answers: Tensor = (mean + log_std.exp() * noise).clamp(-clip, clip)
-        return answers
+        assert isinstance(self.policy, SamplingPolicy)  # __init__ has seen to it
+        return self.policy.sample(observed, streams, "guide_noise", where)
 
     def reset(self, mask: Bool[Tensor, "S E"]) -> None:
         """New episodes begin: nothing to do without memory."""
 
 
 def _check_sizes(
-    path: Path, policy: GaussianPolicy, trained: dict[str, Any], view: GuideView, spec: EnvSpec
+    path: Path, policy: SavablePolicy, trained: dict[str, Any], view: GuideView, spec: EnvSpec
 ) -> None:
     """See that what the policy was trained on is what it would be given.
 
     Its own sizes count: a run's guide may have seen less of the environment than the run did.
     """
-    size, own = view.bind(spec).size, policy.arguments
-    if own["observation_size"] != size:
+    size = view.bind(spec).size
+    if policy.observation_size != size:
         raise UserError(
-            f"guide.path={str(path)!r} was trained on {own['observation_size']} observation "
+            f"guide.path={str(path)!r} was trained on {policy.observation_size} observation "
             f"columns; {spec.id} gives it {size}; select those that it knows by guide.observation"
         )
-    if own["action_size"] != spec.action_size:
+    if policy.action_size != spec.action_size:
         raise UserError(
-            f"guide.path={str(path)!r} has {own['action_size']} actions; {spec.id} takes "
+            f"guide.path={str(path)!r} has {policy.action_size} actions; {spec.id} takes "
             f"{spec.action_size}"
         )
     layout = [tuple(part) for part in trained["layout"]]
@@ -181,34 +199,88 @@ def _check_sizes(
         )
 
 
-def _rebuild(path: Path, stored: dict[str, Any], indices: Sequence[int]) -> GaussianPolicy:
+def _trained_range(trained: dict[str, Any], spec: EnvSpec) -> ActionRange:
+    """[-1, 1]; where it was trained with other bounds, its actions are scaled, and that is told."""
+    low, high = trained.get("action_low"), trained.get("action_high")
+    if low is None or high is None or (*low, *high) == (*spec.action_low, *spec.action_high):
+        return POLICY_RANGE
+    shown = show_range(low, high)
+    source = f"a policy trained in {trained.get('id')}, where that was {shown}"
+    return replace(POLICY_RANGE, source=source)
+
+
+def _rebuild(path: Path, stored: dict[str, Any], indices: Sequence[int]) -> SavablePolicy:
     """The stored policies at ``indices``, stacked in that order."""
     try:
-        everyone = build_policy(stored["description"], stored["state"])
-        arguments = {**stored["description"]["arguments"], "num_seeds": len(indices)}
-        of_a_seed = {name for name, _ in everyone.named_parameters()}
-        chosen = {
-            name: value[list(indices)] if name in of_a_seed else value
-            for name, value in everyone.state_dict().items()
-        }
-        return build_policy({**stored["description"], "arguments": arguments}, chosen)
-    except (RuntimeError, TypeError, KeyError, IndexError) as error:
+        folders = folders_of_checkpoint(path)
+        return build_policy(stored["description"], stored["state"], folders).select(indices)
+    except UserError as error:
+        raise UserError(f"guide.path={str(path)!r}: {error}") from error
+    except (KeyError, IndexError) as error:
         raise UserError(
-            f"guide.path={str(path)!r}: its policy cannot be rebuilt ({_first_line(error)}); was "
-            "it written by another version of jsrl?"
+            f"guide.path={str(path)!r}: its policy cannot be rebuilt ({type(error).__name__}: "
+            f"{error}); was it written by another version of jsrl?"
         ) from error
 
 
 def _content(policy: Policy) -> list[Any]:
     """What makes a policy this one and no other: its description and its weights."""
-    describe = getattr(policy, "describe", None)
-    parts: list[Any] = [describe() if callable(describe) else type(policy).__qualname__]
+    own: Any = policy.describe() if isinstance(policy, SavablePolicy) else type(policy).__qualname__
+    parts: list[Any] = [own]
     if isinstance(policy, nn.Module):
         for name, value in sorted(policy.state_dict().items()):
             parts += [name, value]
     return parts
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120]}" if lines else type(error).__name__
+@dataclass
+class OfflineOptions(ViewOptions):
+    """Of ``guide=offline``: the learner, pre-trained on the dataset."""
+
+    # Whether it acts by samples instead of by the mode.
+    sample: bool = False
+
+    pretrained = True
+    has_networks = True
+    neutral = (("sample", False),)
+
+
+@dataclass
+class RunOptions(FileOptions):
+    """Of ``guide=run``: a policy of another run."""
+
+    # One of its seeds for all seeds; null matches them one to one.
+    seed: int | None = None
+    # Its exploration-policy or its own guide: exploration or guide.
+    which: str = "exploration"
+    # Whether it acts by samples instead of by the mode.
+    sample: bool = False
+
+    WANTED = "a run directory or checkpoint"
+    has_networks = True
+    neutral = (("sample", False),)
+
+    def check(self) -> None:
+        super().check()
+        one_of("guide.which", self.which, ("exploration", "guide"))
+
+
+@guides.register("offline", OfflineOptions)
+def make_offline(options: OfflineOptions, inputs: GuideInputs) -> None:
+    """Made by the run itself, once the learner is pre-trained."""
+
+
+@guides.register("run", RunOptions)
+def make_from_run(options: RunOptions, inputs: GuideInputs) -> NetworkGuide:
+    """The policies of a run directory or checkpoint."""
+    options.check()
+    return NetworkGuide.from_checkpoint(
+        Path(str(options.path)),
+        inputs.seeds,
+        options.seed,
+        view=options.view(),
+        spec=inputs.spec,
+        which=options.which,
+        sample=options.sample,
+        device=inputs.device,
+    )

@@ -9,16 +9,21 @@ Loading one runs no code. Which layout a file has is told by the arrays in it:
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.ranges import at_least
+from jsrl.core.specs import EnvSpec
+from jsrl.envs.make import make_env
 from jsrl.guides.ant import AntNavigator, GoalReachingAnt
-from jsrl.guides.base import ForeignGuide, GuideView, combine
-from jsrl.types import EnvSpec
+from jsrl.guides.base import ForeignGuide, combine
+from jsrl.guides.options import FileOptions, GuideInputs, guides
+from jsrl.guides.view import GuideView
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -188,3 +193,36 @@ def _depth(arrays: Arrays) -> int:
     while f"hidden_{depth}_weight" in arrays:
         depth += 1
     return depth
+
+
+@dataclass
+class NpzOptions(FileOptions):
+    """Of ``guide=npz``."""
+
+    # Of the goal-reaching ant: standard deviation of Gaussian noise on its actions.
+    noise: float = 0.0
+
+    WANTED = "an npz file"
+    neutral = (("noise", 0),)
+
+    def check(self) -> None:
+        super().check()
+        at_least("guide.noise", self.noise, 0)
+
+
+@guides.register("npz", NpzOptions)
+def make_npz(options: NpzOptions, inputs: GuideInputs) -> ForeignGuide:
+    """The policy in the file. An ant's reads the maze from an environment of its own."""
+    options.check()
+    example = make_env(inputs.env)
+    try:
+        return npz_guide(
+            Path(str(options.path)),
+            example,
+            options.view(),
+            inputs.spec,
+            len(inputs.seeds),
+            options.noise,
+        )
+    finally:
+        example.close()

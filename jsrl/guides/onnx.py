@@ -1,14 +1,18 @@
 """Guides from an ONNX file, run by ``onnxruntime`` (an extra). Loading one runs no code."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jsrl.errors import UserError
-from jsrl.guides.base import ForeignGuide, GuideView, combine
-from jsrl.types import EnvSpec
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.guides.base import ForeignGuide, combine
+from jsrl.guides.options import FileOptions, GuideInputs, guides
+from jsrl.guides.trial import try_file
+from jsrl.guides.view import GuideView, environment_range
 
 
 class OnnxPolicy:
@@ -97,6 +101,21 @@ def onnx_guide(path: Path, view: GuideView, spec: EnvSpec, num_seeds: int) -> Fo
         num_seeds,
         name=str(path),
         fingerprint=combine(Path(path).read_bytes()),
+        answers_in=environment_range(spec),
     )
-    guide.try_shapes()
+    try_file(guide)
     return guide
+
+
+@dataclass
+class OnnxOptions(FileOptions):
+    """Of ``guide=onnx``."""
+
+    WANTED = "an ONNX file"
+
+
+@guides.register("onnx", OnnxOptions)
+def make_onnx(options: OnnxOptions, inputs: GuideInputs) -> ForeignGuide:
+    """The policy in an ONNX file. Loading it runs no code."""
+    options.check()
+    return onnx_guide(Path(str(options.path)), options.view(), inputs.spec, len(inputs.seeds))

@@ -4,6 +4,7 @@ A TorchScript file is a program: loading and calling one can run code. Use files
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jsrl.errors import UserError
-from jsrl.guides.base import ForeignGuide, GuideView, combine
-from jsrl.types import EnvSpec
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.guides.base import ForeignGuide, combine
+from jsrl.guides.options import FileOptions, GuideInputs, guides
+from jsrl.guides.trial import try_file
+from jsrl.guides.view import GuideView, environment_range
 
 _plain_execution: Any = vars(torch.jit)["optimized_execution"]  # public, but not typed
 
@@ -77,6 +81,7 @@ def torchscript_guide(path: Path, view: GuideView, spec: EnvSpec, num_seeds: int
         UserError: if the file is missing, is no such file, or takes or returns another shape.
     """
     policy = TorchScriptPolicy(Path(path))
+    _require_one_tensor(policy, spec)
     guide = ForeignGuide(
         policy,
         view,
@@ -84,6 +89,40 @@ def torchscript_guide(path: Path, view: GuideView, spec: EnvSpec, num_seeds: int
         num_seeds,
         name=str(path),
         fingerprint=combine(Path(path).read_bytes()),
+        answers_in=environment_range(spec),
     )
-    guide.try_shapes()
+    try_file(guide)
     return guide
+
+
+def _require_one_tensor(policy: TorchScriptPolicy, spec: EnvSpec) -> None:
+    """See that the module's ``forward`` takes one tensor, and no dictionary of them."""
+    schema: Any = getattr(policy.module.forward, "schema", None)
+    if schema is None:
+        return
+    inputs = [a for a in schema.arguments[1:] if not a.has_default_value()]
+    kinds = [str(argument.type) for argument in inputs]
+    if kinds == ["Tensor"]:
+        return
+    parts = ", ".join(f"{name!r}: x[:, {start}:{stop}]" for name, start, stop in spec.layout)
+    what = "a dictionary" if kinds and kinds[0].startswith("Dict") else f"({', '.join(kinds)})"
+    raise UserError(
+        f"guide {policy.path} takes {what}, but is given one tensor x of shape "
+        f"(n, {spec.observation_size}): wrap it in a module whose forward(self, x) calls it with "
+        f"{{{parts}}}, or with what else it was trained on, and save that by torch.jit.script"
+    )
+
+
+@dataclass
+class TorchScriptOptions(FileOptions):
+    """Of ``guide=torchscript``."""
+
+    WANTED = "a TorchScript file"
+
+
+@guides.register("torchscript", TorchScriptOptions)
+def make_torchscript(options: TorchScriptOptions, inputs: GuideInputs) -> ForeignGuide:
+    """The policy in a TorchScript file. Loading it can run code."""
+    options.check()
+    path = Path(str(options.path))
+    return torchscript_guide(path, options.view(), inputs.spec, len(inputs.seeds))

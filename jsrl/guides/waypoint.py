@@ -5,15 +5,20 @@ controller too. This one keeps no memory: its action is a function of the observ
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from jsrl.errors import UserError
-from jsrl.guides.base import ForeignGuide, GuideView, combine
-from jsrl.mazes import Maze
-from jsrl.types import EnvSpec
+from jsrl.core.errors import UserError
+from jsrl.core.ranges import at_least
+from jsrl.core.specs import EnvSpec
+from jsrl.envs.make import make_env
+from jsrl.envs.mazes import Maze
+from jsrl.guides.base import ForeignGuide, combine
+from jsrl.guides.options import GuideInputs, GuideOptions, guides
+from jsrl.guides.view import GuideView
 
 
 class WaypointController:
@@ -130,3 +135,38 @@ def waypoint_guide(env: Any, spec: EnvSpec, num_seeds: int, **settings: float) -
         name="waypoint",
         fingerprint=controller.fingerprint,
     )
+
+
+@dataclass
+class WaypointOptions(GuideOptions):
+    """Of ``guide=waypoint``: the controller."""
+
+    # Standard deviation of Gaussian noise on its actions.
+    noise: float = 0.0
+    # On the distance to the next point.
+    proportional_gain: float = 3.0
+    # On the velocity.
+    derivative_gain: float = 0.5
+
+    neutral = (("noise", 0),)
+
+    def check(self) -> None:
+        super().check()
+        at_least("guide.noise", self.noise, 0)
+
+
+@guides.register("waypoint", WaypointOptions)
+def make_waypoint(options: WaypointOptions, inputs: GuideInputs) -> ForeignGuide:
+    """The controller for the maze of the environment."""
+    example = make_env(inputs.env)
+    try:
+        return waypoint_guide(
+            example,
+            inputs.spec,
+            len(inputs.seeds),
+            noise=options.noise,
+            proportional_gain=options.proportional_gain,
+            derivative_gain=options.derivative_gain,
+        )
+    finally:
+        example.close()

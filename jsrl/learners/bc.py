@@ -5,69 +5,58 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 from torch import Tensor
 
-from jsrl.activations import Activation
+from jsrl.core.protocols import Consumes, Draws, Metrics, Phase
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Batch
 from jsrl.learners.common import SeedOptimiser, build_actor, copy_seeds, dropout_masks
-from jsrl.losses import weighted_log_likelihood_loss
-from jsrl.networks import INITIALISATIONS, GaussianPolicy
-from jsrl.seeding import Streams
-from jsrl.types import Batch, Consumes, Draws, Metrics, Phase
+from jsrl.learners.losses import weighted_log_likelihood_loss
+from jsrl.learners.options import ActorOptions, LearnerInputs, learners
+from jsrl.networks.layers import INITIALISATIONS
+from jsrl.networks.policies import GaussianPolicy
 
 
-@dataclass(frozen=True)
-class BCSettings:
-    """As ``IQLSettings``, without critics."""
+@dataclass
+class BCOptions(ActorOptions):
+    """Of ``learner=bc``."""
 
-    hidden: Sequence[int] = (256, 256)
-    activation: Activation = "relu"
-    layer_norm: bool = False
-    batch_size: int = 256
-    learning_rate: float = 3e-4
-    actor_schedule: str = "cosine"
-    dropout: float = 0.0
-    initialisation: str = "orthogonal"
-    tanh_mean: bool = True
-    log_std_range: Sequence[float] = (-5.0, 2.0)
-    normalise_observations: bool = False
-    online_action_clip: float = 1.0
+    learns_online = False
+    networks = ("actor",)
 
 
+@learners.register("bc", BCOptions)
 class BC:
-    """Behaviour cloning for S seeds at once; the arguments are those of ``IQL``."""
+    """Behaviour cloning for S seeds at once.
+
+    Args:
+        options: see ``BCOptions``.
+        inputs: what every learner gets.
+    """
 
     consumes = Consumes.TRANSITIONS
 
-    def __init__(
-        self,
-        streams: Streams,
-        observation_size: int,
-        action_size: int,
-        settings: BCSettings,
-        device: torch.device,
-        observation_mean: Float[Tensor, " O"] | None = None,
-        observation_std: Float[Tensor, " O"] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.device = device
-        self.actor = build_actor(len(streams), observation_size, action_size, settings)
-        initialisation = INITIALISATIONS[settings.initialisation]
-        self.actor.mlp.initialise(initialisation, streams.child("initialisation"), "actor")
-        self.actor.set_normaliser(observation_mean, observation_std)
-        self.actor.to(device)
+    def __init__(self, options: BCOptions, inputs: LearnerInputs) -> None:
+        self.options = options
+        self.device = inputs.device
+        self.actor = build_actor(options, inputs)
+        initialisation = INITIALISATIONS[options.initialisation]
+        self.actor.mlp.initialise(initialisation, inputs.streams.child("initialisation"), "actor")
+        self.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
+        self.actor.to(self.device)
         self.optimiser = SeedOptimiser(
-            {"actor": list(self.actor.parameters())}, settings.learning_rate, len(streams)
+            {"actor": list(self.actor.parameters())}, options.learning_rate, len(inputs.streams)
         )
 
     def draws(self, streams: Streams) -> Draws:
         """Dropout masks ``[S, B, width]``, one a hidden layer; nothing without dropout."""
-        s = self.settings
-        return dropout_masks(streams, s.hidden, s.batch_size, s.dropout, self.device)
+        o = self.options
+        return dropout_masks(streams, o.hidden, o.batch_size, o.dropout, self.device)
 
     def start_phase(self, phase: Phase, updates: int) -> None:
         """The cosine decay belongs to the offline phase alone."""
-        decays = phase is Phase.OFFLINE and self.settings.actor_schedule == "cosine"
+        decays = phase is Phase.OFFLINE and self.options.actor_schedule == "cosine"
         self.optimiser.start_schedule("actor", updates if decays else 0)
 
     def update(self, batch: Batch, draws: Draws) -> Metrics:

@@ -5,25 +5,22 @@ import os
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jsrl.activations import Activation
-from jsrl.errors import UserError
-from jsrl.networks import GaussianPolicy
-from jsrl.seeding import Streams
-from jsrl.types import Draws, Metrics
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Draws, Metrics
+from jsrl.core.streams import Streams
+from jsrl.learners import fused_adam
+from jsrl.learners.fused_adam import FIRST_DECAY, SECOND_DECAY
+from jsrl.learners.options import ActorOptions, LearnerInputs
+from jsrl.networks.policies import GaussianPolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-FIRST_DECAY, SECOND_DECAY, EPSILON = 0.9, 0.999, 1e-8
-"""Adam's constants (Kingma and Ba 2015)."""
-VECTOR_WIDTH = 16
-"""float32 numbers in the widest vector register of a CPU (AVX-512)."""
 
 
 class ParameterGroup:
@@ -39,7 +36,7 @@ class ParameterGroup:
         self.second = [torch.zeros_like(p) for p in parameters]
         self.learning_rate = learning_rate
         self.steps, self.clock, self.duration = 0, 0, 0
-        self._fused = [_whole_registers(x) for x in (parameters, self.first, self.second)]
+        self._whole = [fused_adam.whole_registers(x) for x in (parameters, self.first, self.second)]
         self._step, self._size, self._scale = torch.zeros(3, device=parameters[0].device).unbind()
 
     @property
@@ -65,31 +62,16 @@ class ParameterGroup:
             gradients = [torch.where(_like(alive, g), g, 0.0) for g in gradients]
             for average in self.first:
                 average.mul_(_like(alive, average))
-        if not torch.compiler.is_compiling():
-            self._descend_fused(gradients)
+        if torch.compiler.is_compiling():
+            fused_adam.elementwise_step(
+                self.parameters, gradients, self.first, self.second, self._size, self._scale
+            )
             return
-        for p, g, m, v in zip(self.parameters, gradients, self.first, self.second, strict=True):
-            m.lerp_(g, 1 - FIRST_DECAY)
-            v.lerp_(g * g, 1 - SECOND_DECAY)
-            p.sub_(self._size * m / (v.sqrt() * self._scale + EPSILON))
-
-    def _descend_fused(self, gradients: Sequence[Tensor]) -> None:
-        parameters, first, second = self._fused
-        torch._fused_adam_(
-            parameters,
-            _whole_registers(gradients),
-            first,
-            second,
-            [],
-            [self._step] * len(parameters),
-            lr=self._rate,
-            beta1=FIRST_DECAY,
-            beta2=SECOND_DECAY,
-            weight_decay=0.0,
-            eps=EPSILON,
-            amsgrad=False,
-            maximize=False,
-        )
+        (own, first, second), gradients = self._whole, fused_adam.whole_registers(gradients)
+        if fused_adam.FUSED_KERNEL_IS_KNOWN:
+            fused_adam.fused_step(own, gradients, first, second, self._step, self._rate)
+        else:
+            fused_adam.elementwise_step(own, gradients, first, second, self._size, self._scale)
 
     def averages(self) -> dict[str, list[Tensor]]:
         """What a checkpoint keeps of Adam; nothing before the first step."""
@@ -169,54 +151,19 @@ def _like(alive: Bool[Tensor, " S"], tensor: Tensor) -> Bool[Tensor, "S *ones"]:
     return alive.view(-1, *[1] * (tensor.dim() - 1))
 
 
-def _whole_registers(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Tensors ``[S, …]``, taken apart into seeds where a seed does not fill whole registers.
-
-    PyTorch's fused kernel rounds what is left over after whole vector registers in another way;
-    there a seed's numbers would depend on its place in the tensor.
-    """
-    parts: list[Tensor] = []
-    for tensor in tensors:
-        tensor = tensor.detach().contiguous()
-        whole = len(tensor) == 1 or tensor[0].numel() % VECTOR_WIDTH == 0
-        parts += [tensor] if whole else tensor.unbind()
-    return parts
-
-
-class ActorSettings(Protocol):
-    """What a learner's settings say of its policy; see ``GaussianPolicy``."""
-
-    @property
-    def hidden(self) -> Sequence[int]: ...
-    @property
-    def activation(self) -> Activation: ...
-    @property
-    def layer_norm(self) -> bool: ...
-    @property
-    def tanh_mean(self) -> bool: ...
-    @property
-    def log_std_range(self) -> Sequence[float]: ...
-    @property
-    def online_action_clip(self) -> float: ...
-    @property
-    def normalise_observations(self) -> bool: ...
-
-
-def build_actor(
-    num_seeds: int, observation_size: int, action_size: int, settings: ActorSettings
-) -> GaussianPolicy:
-    """The policy that a learner's settings ask for, all parameters 0."""
+def build_actor(options: ActorOptions, inputs: LearnerInputs) -> GaussianPolicy:
+    """The policy that a learner's options ask for, all parameters 0."""
     return GaussianPolicy(
-        num_seeds,
-        observation_size,
-        action_size,
-        settings.hidden,
-        settings.activation,
-        settings.layer_norm,
-        settings.tanh_mean,
-        settings.log_std_range,
-        settings.online_action_clip,
-        settings.normalise_observations,
+        len(inputs.streams),
+        inputs.observation_size,
+        inputs.action_size,
+        options.hidden,
+        inputs.layers.actor.activation,
+        inputs.layers.actor.layer_norm,
+        options.tanh_mean,
+        options.log_std_range,
+        options.online_action_clip,
+        options.normalise_observations,
     )
 
 

@@ -8,7 +8,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from jsrl.activations import Activation
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Consumes, Draws, Metrics, Phase
+from jsrl.core.ranges import one_of
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Batch, TransitionLayout
 from jsrl.learners.common import (
     SeedOptimiser,
     advantage_statistics,
@@ -17,90 +21,76 @@ from jsrl.learners.common import (
     copy_seeds,
     dropout_masks,
 )
-from jsrl.losses import (
+from jsrl.learners.losses import (
     advantage_weights,
     bootstrapped_target,
     expectile_loss,
     squared_td_error,
     weighted_log_likelihood_loss,
 )
-from jsrl.networks import INITIALISATIONS, GaussianPolicy, SeedMLP
-from jsrl.seeding import Streams
-from jsrl.types import Batch, Consumes, Draws, Metrics, Phase, TransitionLayout
+from jsrl.learners.options import ActorOptions, LearnerInputs, learners
+from jsrl.networks.layers import INITIALISATIONS, SeedMLP
+from jsrl.networks.policies import GaussianPolicy
 
 
-@dataclass(frozen=True)
-class IQLSettings:
+@dataclass
+class IQLOptions(ActorOptions):
     """The choices that published IQL implementations differ in; the defaults are the official ones.
 
-    Args:
-        hidden: sizes of the hidden layers of every network.
-        activation: what follows each hidden layer.
-        layer_norm: normalise hidden layers.
-        critic: the same two for the critic and its target; None is the actor's.
-        value: likewise for the value network.
-        batch_size: B.
-        learning_rate: of Adam, for every network.
-        actor_schedule: ``cosine`` decays the actor's rate to 0 over the offline phase.
-        discount: γ.
-        target_rate: share of the critic that the target critic takes on in each update.
-        expectile: τ of the value loss.
-        temperature: β, by which advantages are multiplied before exp.
-        largest_weight: bound on exp(β·advantage).
-        dropout: share of the actor's hidden units left out in training.
-        reward_scale: rewards are multiplied by this,
-        reward_shift: and then this is added.
-        initialisation: ``orthogonal``, ``pytorch`` or ``variance_scaling``.
-        tanh_mean: squash the policy's mean.
-        log_std_range: bounds of the log standard deviation.
-        value_first: update V first and let actor and Q use the new V; else all at old parameters.
-        critic_reduction: ``sum`` or ``mean`` of the two critics' squared errors.
-        normalise_observations: by the dataset's mean and standard deviation.
-        online_action_clip: the acting policy clips to ± this.
-        compile: run the losses through ``torch.compile``.
+    Sources: Kostrikov et al. 2021, section 4 and appendix B; the presets in ``configs/learner``.
     """
 
-    hidden: Sequence[int] = (256, 256)
-    activation: Activation = "relu"
-    layer_norm: bool = False
-    critic: tuple[Activation, bool] | None = None
-    value: tuple[Activation, bool] | None = None
-    batch_size: int = 256
-    learning_rate: float = 3e-4
-    actor_schedule: str = "cosine"
+    # Discount of future rewards, in [0, 1].
     discount: float = 0.99
+    # Share by which the target critic follows the critic in an update, in (0, 1].
     target_rate: float = 0.005
+    # Of the values' regression, in (0, 1): near 1 is the best action in the data.
     expectile: float = 0.9
+    # Inverse temperature of the advantage weights: 0 is behaviour cloning.
     temperature: float = 10.0
+    # At which the advantage weights are clipped.
     largest_weight: float = 100.0
-    dropout: float = 0.0
+    # The learner learns from reward_scale·reward + reward_shift.
     reward_scale: float = 1.0
-    reward_shift: float = -1.0
-    initialisation: str = "orthogonal"
-    tanh_mean: bool = True
-    log_std_range: Sequence[float] = (-5.0, 2.0)
+    # See reward_scale.
+    reward_shift: float = 0.0
+    # Whether the value is updated before the actor and the critic.
     value_first: bool = True
+    # The losses of the two critics: their sum or their mean.
     critic_reduction: str = "sum"
-    normalise_observations: bool = False
-    online_action_clip: float = 1.0
+    # Whether updates are compiled by torch.compile: faster after a minute or two.
     compile: bool = False
+
+    neutral = (("compile", False),)
+
+    def check(self) -> None:
+        super().check()
+        one_of("learner.critic_reduction", self.critic_reduction, ("sum", "mean"))
+        if not 0 < self.expectile < 1:
+            raise UserError(f"learner.expectile={self.expectile} must lie between 0 and 1")
+        if not 0 <= self.discount <= 1:
+            raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
+        if not 0 < self.target_rate <= 1:
+            raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
+
+    def reward_transform(self) -> tuple[float, float]:
+        return self.reward_scale, self.reward_shift
 
 
 class IQLNetworks(nn.Module):
     """Everything that IQL trains, and the target that follows it."""
 
-    def __init__(
-        self, num_seeds: int, observation_size: int, action_size: int, settings: IQLSettings
-    ) -> None:
+    def __init__(self, options: IQLOptions, inputs: LearnerInputs) -> None:
         super().__init__()
-        actor = (settings.activation, settings.layer_norm)
-        critic = (settings.hidden, 1, *(settings.critic or actor))
-        value = (settings.hidden, 1, *(settings.value or actor))
-        critic_input = observation_size + action_size
-        self.actor = build_actor(num_seeds, observation_size, action_size, settings)
-        self.critic = SeedMLP((num_seeds, 2), critic_input, *critic)
-        self.target_critic = SeedMLP((num_seeds, 2), critic_input, *critic)
-        self.value = SeedMLP((num_seeds,), observation_size, *value)
+        seeds, layers, hidden = len(inputs.streams), inputs.layers, options.hidden
+        size, critic_input = inputs.observation_size, inputs.observation_size + inputs.action_size
+        critic = (critic_input, hidden, 1, layers.critic.activation, layers.critic.layer_norm)
+        self.actor = build_actor(options, inputs)
+        self.critic = SeedMLP((seeds, 2), *critic)
+        self.target_critic = SeedMLP((seeds, 2), *critic)
+        self.value = SeedMLP(
+            (seeds,), size, hidden, 1, layers.value.activation, layers.value.layer_norm
+        )
 
     def initialise(self, scheme: str, streams: Streams) -> None:
         """Draw all parameters; the target begins as a copy of the critic."""
@@ -112,65 +102,52 @@ class IQLNetworks(nn.Module):
         self.target_critic.requires_grad_(False)
 
 
+@learners.register("iql", IQLOptions)
 class IQL:
     """IQL for S seeds at once.
 
     Args:
-        streams: the seeds; initial weights come from their stream ``initialisation``.
-        observation_size: O.
-        action_size: A.
-        settings: see ``IQLSettings``.
-        device: where to train.
-        observation_mean: for ``normalise_observations``, ``[O]``.
-        observation_std: likewise.
+        options: see ``IQLOptions``.
+        inputs: what every learner gets.
     """
 
     consumes = Consumes.TRANSITIONS
 
-    def __init__(
-        self,
-        streams: Streams,
-        observation_size: int,
-        action_size: int,
-        settings: IQLSettings,
-        device: torch.device,
-        observation_mean: Float[Tensor, " O"] | None = None,
-        observation_std: Float[Tensor, " O"] | None = None,
-    ) -> None:
-        self.settings = settings
-        self.num_seeds = len(streams)
-        self.device = device
-        self.networks = IQLNetworks(len(streams), observation_size, action_size, settings)
-        self.networks.initialise(settings.initialisation, streams.child("initialisation"))
-        self.networks.actor.set_normaliser(observation_mean, observation_std)
-        self.networks.to(device)
+    def __init__(self, options: IQLOptions, inputs: LearnerInputs) -> None:
+        self.options = options
+        self.num_seeds = len(inputs.streams)
+        self.device = inputs.device
+        self.networks = IQLNetworks(options, inputs)
+        self.networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
+        self.networks.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
+        self.networks.to(self.device)
         self.optimiser = SeedOptimiser(
             {
                 "value": list(self.networks.value.parameters()),
                 "critic": list(self.networks.critic.parameters()),
                 "actor": list(self.networks.actor.parameters()),
             },
-            settings.learning_rate,
+            options.learning_rate,
             self.num_seeds,
         )
-        self._descend = compiled(self.descend) if settings.compile else self.descend
+        self._descend = compiled(self.descend) if options.compile else self.descend
         self._targets: list[Tensor] = list(self.networks.target_critic.parameters())
         self._sources: list[Tensor] = list(self.networks.critic.parameters())
         self._trains_actor = True
 
     def draws(self, streams: Streams) -> Draws:
         """Dropout masks ``[S, B, width]``, one a hidden layer; nothing without dropout."""
-        s = self.settings
-        return dropout_masks(streams, s.hidden, s.batch_size, s.dropout, self.device)
+        o = self.options
+        return dropout_masks(streams, o.hidden, o.batch_size, o.dropout, self.device)
 
     def start_phase(self, phase: Phase, updates: int) -> None:
         """The actor's cosine decay belongs to the offline phase alone; warm-up leaves it alone."""
-        decays = phase is Phase.OFFLINE and self.settings.actor_schedule == "cosine"
+        decays = phase is Phase.OFFLINE and self.options.actor_schedule == "cosine"
         self.optimiser.start_schedule("actor", updates if decays else 0)
         self._trains_actor = phase is not Phase.CRITIC_WARMUP
 
     def update(self, batch: Batch, draws: Draws) -> Metrics:
-        """One gradient step of every network, in the order that the settings name."""
+        """One gradient step of every network, in the order that the options name."""
         trained = ("critic", "actor") if self._trains_actor else ("critic",)
         self.optimiser.prepare("value", *trained)
         return self._descend(batch.rows, batch.layout, list(draws.values()), trained)
@@ -183,7 +160,7 @@ class IQL:
         trained: Sequence[str],
     ) -> Metrics:
         """All of an update but the clocks: tensors in, tensors out, compiled as one."""
-        if self.settings.value_first:
+        if self.options.value_first:
             metrics, target_q = self.value_losses(rows, layout)
             self.optimiser.descend(metrics["loss/value"], "value")
             metrics |= self.actor_critic_losses(rows, layout, target_q, dropout)
@@ -193,7 +170,7 @@ class IQL:
             losses = metrics["loss/value"] + metrics["loss/critic"] + metrics["loss/actor"]
             self.optimiser.descend(losses, "value", *trained)
         with torch.no_grad():
-            torch._foreach_lerp_(self._targets, self._sources, self.settings.target_rate)
+            torch._foreach_lerp_(self._targets, self._sources, self.options.target_rate)
         return {name: value.detach() for name, value in metrics.items()}
 
     def value_losses(
@@ -203,7 +180,7 @@ class IQL:
         obs, obs_action, _ = self._inputs(Batch(rows, layout))
         target_q = self._target_q(obs_action)
         v = self.networks.value(obs)[..., 0]
-        loss = expectile_loss(target_q - v, self.settings.expectile)
+        loss = expectile_loss(target_q - v, self.options.expectile)
         return {"loss/value": loss, "value/v": v.detach().mean(-1)}, target_q
 
     def actor_critic_losses(
@@ -234,7 +211,7 @@ class IQL:
         with torch.no_grad():
             next_v = self.networks.value(next_obs)[..., 0]
         return {
-            "loss/value": expectile_loss(target_q - v, self.settings.expectile),
+            "loss/value": expectile_loss(target_q - v, self.options.expectile),
             "value/v": v.detach().mean(-1),
             **self._critic_loss(batch, obs_action, next_v),
             **self._actor_loss(batch, target_q - v.detach(), dropout),
@@ -294,7 +271,7 @@ class IQL:
 
     def _inputs(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Observations, observations with actions, next observations, as the networks see them."""
-        if not self.settings.normalise_observations:
+        if not self.options.normalise_observations:
             return batch.observations, batch.observations_actions, batch.next_observations
         normalise = self.networks.actor.normalise
         obs = normalise(batch.observations)
@@ -308,20 +285,20 @@ class IQL:
     def _critic_loss(
         self, batch: Batch, obs_action: Tensor, next_v: Float[Tensor, "S B"]
     ) -> Metrics:
-        s = self.settings
-        reward = s.reward_scale * batch.rewards + s.reward_shift
-        target = bootstrapped_target(reward, batch.terminated, next_v, s.discount)
+        o = self.options
+        reward = o.reward_scale * batch.rewards + o.reward_shift
+        target = bootstrapped_target(reward, batch.terminated, next_v, o.discount)
         q = self.networks.critic(obs_action)[..., 0]
         return {
-            "loss/critic": squared_td_error(q, target, s.critic_reduction),
+            "loss/critic": squared_td_error(q, target, o.critic_reduction),
             "value/q": q.detach().mean((1, 2)),
         }
 
     def _actor_loss(
         self, batch: Batch, advantage: Float[Tensor, "S B"], dropout: Sequence[Tensor]
     ) -> Metrics:
-        s = self.settings
-        weights = advantage_weights(advantage, s.temperature, s.largest_weight)
+        o = self.options
+        weights = advantage_weights(advantage, o.temperature, o.largest_weight)
         metrics = advantage_statistics(advantage, weights)
         if not self._trains_actor:
             return metrics | {"loss/actor": torch.zeros_like(advantage[:, 0])}

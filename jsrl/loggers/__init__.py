@@ -1,4 +1,4 @@
-"""Where a run's numbers go: ``metrics.jsonl``, TensorBoard, and the terminal.
+"""Where a run's numbers go: ``metrics.jsonl``, one logger by choice, and the terminal.
 
 Names are ``<group>/<name>``, for instance ``loss/critic`` or ``evaluation/guide_success``.
 """
@@ -8,39 +8,46 @@ from typing import Any
 
 import numpy as np
 
+from jsrl.loggers import csv as csv
+from jsrl.loggers import mlflow as mlflow
+from jsrl.loggers import plain as plain
+from jsrl.loggers import wandb as wandb
 from jsrl.loggers.jsonl import JsonLinesLogger
+from jsrl.loggers.metrics import Record, Values, flatten, read_records
+from jsrl.loggers.options import Logger, LoggerInputs, LoggerOptions, PartialLogger, loggers
 from jsrl.loggers.progress import Progress
-from jsrl.loggers.records import Record, Values, flatten, read_records
 from jsrl.loggers.tensorboard import TensorBoardLogger
 
 __all__ = [
     "JsonLinesLogger",
+    "Logger",
+    "LoggerInputs",
+    "LoggerOptions",
     "Loggers",
     "Progress",
     "Record",
     "TensorBoardLogger",
     "Values",
     "flatten",
+    "loggers",
     "read_records",
 ]
 
 
 class Loggers:
-    """Passes everything on to ``metrics.jsonl`` and, where there is one, to TensorBoard.
+    """Passes everything on to ``metrics.jsonl`` and to the logger that was chosen.
 
     Args:
         metrics: the file that is cut back to a checkpoint when a run resumes.
-        tensorboard: None for none.
+        chosen: None for none.
 
     Raises:
         UserError: from any method, if something cannot be written.
     """
 
-    def __init__(
-        self, metrics: JsonLinesLogger, tensorboard: TensorBoardLogger | None = None
-    ) -> None:
+    def __init__(self, metrics: JsonLinesLogger, chosen: Logger | None = None) -> None:
         self.metrics = metrics
-        self.tensorboard = tensorboard
+        self.chosen: Logger = PartialLogger() if chosen is None else chosen
 
     def log(self, step: int, phase: str, values: Values) -> None:
         """Write the values of one step: ``[S]``, one for each seed, or a number without a seed.
@@ -51,34 +58,28 @@ class Loggers:
             values: by name, ``<group>/<name>``.
         """
         self.metrics.log(step, phase, values)
-        if self.tensorboard is not None:
-            self.tensorboard.log(step, phase, values)
+        self.chosen.log(step, phase, values)
 
     def histogram(self, name: str, values: np.ndarray, step: int, phase: str = "online") -> None:
-        """The distribution of ``values``, of any shape; only TensorBoard shows it."""
-        if self.tensorboard is not None:
-            self.tensorboard.histogram(name, values, step, phase)
+        """The distribution of ``values``, of any shape, where the chosen logger shows any."""
+        self.chosen.histogram(name, values, step, phase)
 
     def embedding(self, name: str, points: np.ndarray, labels: Sequence[str], step: int) -> None:
         """Points ``[N, D]`` with a label each, for TensorBoard's projector."""
-        if self.tensorboard is not None:
-            self.tensorboard.embedding(name, points, labels, step)
+        self.chosen.embedding(name, points, labels, step)
 
     def image(self, name: str, png: bytes, step: int) -> None:
-        """A PNG; only TensorBoard shows it."""
-        if self.tensorboard is not None:
-            self.tensorboard.image(name, png, step)
+        """A PNG, where the chosen logger shows pictures."""
+        self.chosen.image(name, png, step)
 
     def configuration(self, text: str, settings: Mapping[str, Any]) -> None:
-        """The resolved configuration, as YAML and nested; only TensorBoard shows it."""
-        if self.tensorboard is not None:
-            self.tensorboard.configuration(text, settings)
+        """The resolved configuration, as YAML and nested."""
+        self.chosen.configuration(text, settings)
 
     def flush(self) -> None:
         """Put everything on the disk."""
         self.metrics.offset()
-        if self.tensorboard is not None:
-            self.tensorboard.flush()
+        self.chosen.flush()
 
     def offset(self) -> int:
         """The size of ``metrics.jsonl`` in bytes, for a checkpoint to remember."""
@@ -87,5 +88,4 @@ class Loggers:
     def close(self, finished: bool = False) -> None:
         """Close all files; ``finished`` says that the run came to its end."""
         self.metrics.close()
-        if self.tensorboard is not None:
-            self.tensorboard.close(finished)
+        self.chosen.close(finished)

@@ -24,6 +24,8 @@ class Progress:
         description: what is going on.
         enabled: whether to show anything but what ``say`` is told.
         initial: how much a resumed run had done before; it does not count for the time left.
+        patience: seconds in which it may be over before anything is shown. A bar that was patient
+            leaves nothing behind on the terminal.
         clock: seconds that only grow; tests bring their own.
     """
 
@@ -33,6 +35,7 @@ class Progress:
         description: str,
         enabled: bool = True,
         initial: int = 0,
+        patience: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.total = total
@@ -40,6 +43,7 @@ class Progress:
         self._done = self._printed_done = self._initial = initial
         self._clock = clock
         self._started = self._printed_at = clock()
+        self._patience = patience
         self._lines = enabled and not sys.stderr.isatty()
         self._shown: dict[str, str] = {}
         self._bar: Any = None
@@ -49,8 +53,11 @@ class Progress:
                 initial=initial,
                 desc=description,
                 dynamic_ncols=True,
-                bar_format="{desc} {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{postfix} "
-                "[{elapsed}<{remaining}]",
+                delay=patience,
+                leave=patience == 0,
+                # A narrow terminal cuts off what is last.
+                bar_format="{desc} {percentage:3.0f}%|{bar:10}| [{elapsed}<{remaining}] "
+                "{n_fmt}/{total_fmt}{postfix}",
             )
 
     def update(self, done: int, **shown: float | str | None) -> None:
@@ -74,10 +81,15 @@ class Progress:
         """Show where it ended; closing twice is fine."""
         if self._bar is not None:
             self._bar.close()
-        elif self._lines and self._done != self._printed_done:
+        elif self._lines and self._done != self._printed_done and not self._patient():
             self._print_line()
 
+    def _patient(self) -> bool:
+        return self._clock() - self._started < self._patience
+
     def _line_is_due(self) -> bool:
+        if self._patience and self._patient():
+            return False
         waited = self._clock() - self._printed_at
         share = (self._done - self._printed_done) / max(self.total, 1)
         return waited >= SECONDS_BETWEEN_LINES or (

@@ -1,23 +1,19 @@
 """Pool the seeds of run directories into one table, one figure and the numbers behind them."""
 
-import csv
-import io
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsrl.errors import UserError
-from jsrl.figures import comparison
-from jsrl.files import write_whole
-from jsrl.loggers.records import read_records
-from jsrl.report.runs import NUMBERS, Experiment, Run, find_runs, load_run, pool
+from jsrl.core.errors import UserError
+from jsrl.core.files import csv_text, write_whole
+from jsrl.loggers.metrics import read_records
+from jsrl.report.figures import comparison
+from jsrl.report.run_folders import NUMBERS, Experiment, find_runs, load_run, pool
+from jsrl.report.tables import MEASURES, UNDEFINED, Lines, markdown_table, version_lines
+from jsrl.report.templates import render_markdown
 from jsrl.statistics import Summary, summarise
 
 POLICIES = ("guide", "combined", "exploration")
-MEASURES = {"success": ".2f", "return": ".4g", "length": ".1f", "normalized_score": ".1f"}
-"""What is reported, and how it is printed. Success is in [0, 1], length in environment steps."""
-
-UNDEFINED = "-"
 
 
 def report(directories: Sequence[Path], output: Path, command: str | None = None) -> str:
@@ -55,38 +51,20 @@ def report(directories: Sequence[Path], output: Path, command: str | None = None
     }
     comparison(output / "learning_curves.png", curves)
     write_whole(output / "report.csv", _csv(experiments).encode())
-    text = "\n\n".join(_sections(experiments, unfinished, table, command)) + "\n"
+    content = {
+        "table": table,
+        "unfinished": [run.describe() for run in unfinished],
+        "differing": [experiment for experiment in experiments if experiment.differences],
+        "seeds": _seed_rows(experiments),
+        "runs": _run_lines(experiments),
+        "numbers": list(NUMBERS),
+        "versions": version_lines(run.versions for e in experiments for run in e.runs),
+        "command": command,
+    }
+    text = render_markdown("jsrl.report", "report.md.j2", content)
     write_whole(output / "report.md", text.encode())
     notes = [f"not finished, not counted: {run.describe()}" for run in unfinished]
     return "\n".join([table, *notes])
-
-
-def _sections(
-    experiments: Sequence[Experiment], unfinished: Sequence[Run], table: str, command: str
-) -> list[str]:
-    """The parts of ``report.md``, in order."""
-    sections = [
-        "# Report",
-        "Final policies, evaluated at the end of training, never the best along the way. A cell is"
-        " the mean over seeds, in parentheses the interquartile mean, in brackets the bootstrap"
-        f" 95 % interval of the mean (percentile method); `{UNDEFINED}` where undefined. Success is"
-        " a rate in [0, 1], length is in environment steps.",
-        table,
-        "![Success of the exploration-policy over environment steps](learning_curves.png)",
-    ]
-    if unfinished:
-        lines = [f"- {run.describe()}" for run in unfinished]
-        sections += ["## Not finished, not counted", "\n".join(lines)]
-    differing = [e for e in experiments if e.differences]
-    if differing:
-        lines = [f"- {e.label}: " + ", ".join(f"`{d}`" for d in e.differences) for e in differing]
-        sections += ["## Settings that differ within an experiment", "\n".join(lines)]
-    header, *rows = _seed_rows(experiments)
-    sections += ["## Every seed", markdown_table(header, rows)]
-    sections += ["## Runs", _run_table(experiments)]
-    sections += ["## Versions", _versions(experiments)]
-    sections += ["## Repeat", f"```\n{command}\n```"]
-    return sections
 
 
 def _measures(experiments: Sequence[Experiment]) -> list[str]:
@@ -132,7 +110,7 @@ def _cell(summary: Summary, measure: str) -> str:
     return f"{mean} ({summary['iqm']:{style}}) [{low:{style}}, {high:{style}}]"
 
 
-def _seed_rows(experiments: Sequence[Experiment]) -> list[list[str]]:
+def _seed_rows(experiments: Sequence[Experiment]) -> Lines:
     """A header and one row for each seed and policy, values in full."""
     measures = list(MEASURES)
     rows = [["experiment", "directory", "seed", "failed", "guide_steps", "policy", *measures]]
@@ -157,47 +135,19 @@ def _seed_rows(experiments: Sequence[Experiment]) -> list[list[str]]:
 
 def _csv(experiments: Sequence[Experiment]) -> str:
     """The raw numbers of every seed; an empty field where there is none."""
-    text = io.StringIO()
     rows = _seed_rows(experiments)
-    csv.writer(text, lineterminator="\n").writerows(
-        [["" if field == UNDEFINED else field for field in row] for row in rows]
-    )
-    return text.getvalue()
+    return csv_text([["" if field == UNDEFINED else field for field in row] for row in rows])
 
 
-def _run_table(experiments: Sequence[Experiment]) -> str:
-    rows = []
+def _run_lines(experiments: Sequence[Experiment]) -> Lines:
+    lines = []
     for experiment in experiments:
         for run in experiment.runs:
             seeds = ", ".join(map(str, run.seeds))
             numbers = [f"{run.number(name):.6g}" for name in NUMBERS]
-            rows.append([experiment.label, str(run.directory), seeds, *numbers])
-    return markdown_table(["experiment", "directory", "seeds", *NUMBERS], rows)
-
-
-def _versions(experiments: Sequence[Experiment]) -> str:
-    """What the runs were made with; several values where runs differ."""
-    seen: dict[str, list[str]] = {}
-    for experiment in experiments:
-        for run in experiment.runs:
-            for name, version in run.versions.items():
-                values = seen.setdefault(name, [])
-                if version not in values:
-                    values.append(version)
-    return markdown_table(["package", "version"], [[n, ", ".join(v)] for n, v in seen.items()])
+            lines.append([experiment.label, str(run.directory), seeds, *numbers])
+    return lines
 
 
 def _number(value: float | None) -> str:
     return UNDEFINED if value is None else f"{value:.10g}"
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
-    table = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
-        for row in table
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 
 ONLY_THIS_TIME = ("run_dir", "output", "logger.progress", "hydra/launcher")
 """Keys that do not change what is measured."""

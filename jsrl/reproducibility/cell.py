@@ -1,8 +1,7 @@
 """One cell of a sweep: an activation at a level of nondeterminism, trained and measured."""
 
-import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,24 @@ from typing import Any
 import numpy as np
 import torch
 
-from jsrl.activations import activation_label, make_activation
-from jsrl.build import NETWORKS, network_activation
-from jsrl.checks import check
-from jsrl.config import TrainConfig
-from jsrl.errors import UserError
-from jsrl.files import lock_folder
+from jsrl.core.errors import UserError
+from jsrl.core.locks import hold_folder
+from jsrl.core.nondeterminism import LEVELS, Sources
 from jsrl.loggers import Progress
-from jsrl.nondeterminism import LEVELS, Sources
+from jsrl.networks.activations import activation_label, make_activation
+from jsrl.reproducibility.cell_file import finished_cell, write_cell
 from jsrl.reproducibility.config import ReproducibilityConfig, SupervisedConfig
-from jsrl.reproducibility.measures import of_experiment, of_supervised
+from jsrl.reproducibility.measures import measure_experiment, measure_supervised
 from jsrl.reproducibility.predictions import measure_replicas
-from jsrl.reproducibility.records import finished_cell, write_cell
 from jsrl.reproducibility.supervised import SupervisedSettings, train_replicas
 from jsrl.reproducibility.tasks import make_task
+from jsrl.run.build import NETWORKS, network_layers
+from jsrl.run.checks import check
+from jsrl.run.stored_config import with_defaults
+from jsrl.run.summary import versions
+from jsrl.run.train import train
+from jsrl.settings.schema import TrainConfig
 from jsrl.statistics import mean_over_pairs
-from jsrl.summary import versions
-from jsrl.train import train
 
 CHECKPOINTS = 6
 """As many are kept: an offline run writes five at its end, and the one before them is needed."""
@@ -51,9 +51,14 @@ def run_cell(config: ReproducibilityConfig, resolved: Mapping[str, Any], base: P
     task = config.supervised.task or config.experiment or "run"
     folder = base / task / cell_name(config)
     settings = {k: v for k, v in resolved.items() if k not in ("run_dir", "output", "logger")}
-    if finished_cell(folder, settings):
+    if finished_cell(folder, settings, with_defaults):
         print(f"{folder} holds this cell, finished: nothing to do")
         return folder
+    print(
+        f"{task}/{folder.name}: {config.replicas} replicas, nondeterminism "
+        f"{config.nondeterminism}; in {folder}",
+        flush=True,
+    )
     began = time.monotonic()
     if config.supervised.task is None:
         measured = _experiment(config, resolved, folder)
@@ -71,7 +76,7 @@ def run_cell(config: ReproducibilityConfig, resolved: Mapping[str, Any], base: P
         "wall_seconds": time.monotonic() - began,
     }
     write_cell(folder, record)
-    print(f"{folder.parent.name}/{folder.name}: {_said(record)}")
+    print(f"{folder.parent.name}/{folder.name}: {_said(record)}; see {folder}")
     return folder
 
 
@@ -85,15 +90,15 @@ def cell_name(config: ReproducibilityConfig) -> str:
 
 def describe_activation(config: ReproducibilityConfig) -> dict[str, Any]:
     """The activations as plain values, and how tables name them."""
-    networks = {name: network_activation(config.activation, name) for name in NETWORKS}
+    networks = {name: network_layers(config.activation, name) for name in NETWORKS}
     if config.supervised.task is not None:
         networks = {"actor": networks["actor"]}
-    labels = {name: activation_label(activation) for name, (activation, _) in networks.items()}
-    norms = {name: norm for name, (_, norm) in networks.items()}
+    labels = {name: activation_label(layers.activation) for name, layers in networks.items()}
+    norms = {name: layers.layer_norm for name, layers in networks.items()}
     alike = len(set(labels.values())) == 1 and len(set(norms.values())) == 1
     parts = [f"{n} {label}{' norm' if norms[n] else ''}" for n, label in labels.items()]
     return {
-        "activation": {name: activation for name, (activation, _) in networks.items()},
+        "activation": {name: layers.activation for name, layers in networks.items()},
         "layer_norm": all(norms.values()),
         "label": labels["actor"] if alike else ", ".join(parts),
     }
@@ -121,7 +126,7 @@ def _check(config: ReproducibilityConfig) -> None:
             "choose another level"
         )
     _check_supervised(config.supervised)
-    make_activation(network_activation(config.activation, "actor")[0])
+    make_activation(network_layers(config.activation, "actor").activation)
 
 
 def _check_supervised(config: SupervisedConfig) -> None:
@@ -144,11 +149,11 @@ def _supervised(config: ReproducibilityConfig, folder: Path) -> dict[str, Any]:
     chosen = config.supervised
     assert chosen.task is not None
     task = make_task(chosen.task, chosen.seed)
-    activation, layer_norm = network_activation(config.activation, "actor")
+    layers = network_layers(config.activation, "actor")
     settings = SupervisedSettings(
         tuple(chosen.hidden),
-        activation,
-        layer_norm,
+        layers.activation,
+        layers.layer_norm,
         chosen.batch_size,
         chosen.learning_rate,
         chosen.updates,
@@ -157,11 +162,11 @@ def _supervised(config: ReproducibilityConfig, folder: Path) -> dict[str, Any]:
     )
     sources = Sources(list(range(config.replicas)), config.nondeterminism)
     torch.set_num_threads(config.threads)
-    with _alone_in(folder):
+    with hold_folder(folder, "another sweep", "another run_dir"):
         progress = Progress(chosen.updates, folder.name, config.logger.progress)
         trained = train_replicas(task, settings, sources, config.replicas, progress.update)
         progress.close()
-    return of_supervised(task, trained, chosen.churn_updates)
+    return measure_supervised(task, trained, chosen.churn_updates)
 
 
 def _experiment(
@@ -179,23 +184,9 @@ def _experiment(
         "checkpoint": {**resolved["checkpoint"], "keep": own.checkpoint.keep},
     }
     summary = train(own, plain, folder)
+    print(f"{folder.name}: measuring how far the replicas differ", flush=True)
     measured = measure_replicas(own, config.measure, folder)
-    return of_experiment(own, measured) | {"dataset": summary["dataset"]}
-
-
-@contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder while a cell without a run of its own is made in it."""
-    try:
-        lock = lock_folder(folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder} cannot be written: {error.strerror}; choose another run_dir"
-        ) from error
-    if lock is None:
-        raise UserError(f"{folder} is in use by another sweep; wait for it")
-    with lock:
-        yield
+    return measure_experiment(own, measured) | {"dataset": summary["dataset"]}
 
 
 def _said(record: Mapping[str, Any]) -> str:

@@ -9,10 +9,10 @@ import numpy as np
 from jaxtyping import Float
 from numpy.typing import NDArray
 
-from jsrl.activations import PARAMETERS
-from jsrl.errors import UserError
-from jsrl.nondeterminism import LEVELS
-from jsrl.reproducibility.records import RECORD, read_cell
+from jsrl.core.errors import UserError
+from jsrl.core.nondeterminism import LEVELS
+from jsrl.networks.activations import PARAMETERS
+from jsrl.reproducibility.cell_file import RECORD, read_cell
 from jsrl.statistics import (
     bootstrap_interval,
     improvement_interval,

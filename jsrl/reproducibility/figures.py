@@ -1,6 +1,5 @@
 """The figures of a sweep's report."""
 
-import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,12 +8,12 @@ import numpy as np
 import torch
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from jsrl.activations import make_activation
-from jsrl.figures import COLOURS, DOTS_PER_INCH
-from jsrl.files import write_whole
+from jsrl.core.files import write_whole
+from jsrl.core.pictures import new_figure, png
+from jsrl.networks.activations import make_activation
+from jsrl.report.figures import COLOURS
 from jsrl.reproducibility.compare import Row, family_of
 
 REACH = 3.0
@@ -157,13 +156,8 @@ def _colour(record: Mapping[str, Any]) -> Any:
 
 
 def _figure(panels: int) -> Figure:
-    size = (PANEL[0] * panels, PANEL[1])
-    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return new_figure(PANEL[0] * panels, PANEL[1])
 
 
 def _save(figure: Figure, path: Path) -> None:
-    image = io.BytesIO()
-    figure.savefig(image, format="png", metadata={"Software": None})
-    write_whole(path, image.getvalue())
+    write_whole(path, png(figure))

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jsrl.config import TrainConfig
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 from jsrl.reproducibility.predictions import Measured
 from jsrl.reproducibility.supervised import Trained
 from jsrl.reproducibility.tasks import SupervisedTask
+from jsrl.settings.schema import TrainConfig
 from jsrl.statistics import (
     action_differences,
     choice_flips,
@@ -31,7 +31,7 @@ Difference = dict[str, Any]
 """``pairs`` ``[M, M]``, and ``churn``: of each replica, between its end and a checkpoint before."""
 
 
-def of_supervised(task: SupervisedTask, trained: Trained, between: int) -> dict[str, Any]:
+def measure_supervised(task: SupervisedTask, trained: Trained, between: int) -> dict[str, Any]:
     """The part of a record that a supervised task gives.
 
     Raises:
@@ -70,7 +70,7 @@ def of_supervised(task: SupervisedTask, trained: Trained, between: int) -> dict[
     }
 
 
-def of_experiment(config: TrainConfig, measured: Measured) -> dict[str, Any]:
+def measure_experiment(config: TrainConfig, measured: Measured) -> dict[str, Any]:
     """The part of a record that an experiment gives.
 
     Raises:

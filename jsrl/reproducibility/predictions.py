@@ -11,16 +11,17 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsrl.build import build_dataset
-from jsrl.checkpoint import checkpoint_paths, load_checkpoint
-from jsrl.config import TrainConfig
+from jsrl.core.checkpoint import checkpoint_paths, load_checkpoint
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import FreezesSeeds, Learner, Policy, PredictsValues
+from jsrl.core.streams import Streams, seed_sequence
+from jsrl.datasets.options import SubsetOptions
 from jsrl.envs.make import Environments
-from jsrl.errors import UserError
-from jsrl.evaluate import Evaluator
-from jsrl.parts import Parts
 from jsrl.reproducibility.config import MeasureConfig
-from jsrl.seeding import Streams, seed_sequence
-from jsrl.types import Learner, Policy
+from jsrl.rollout.evaluator import Evaluator
+from jsrl.run.build import build_dataset
+from jsrl.run.components import Components
+from jsrl.settings.schema import TrainConfig
 
 START_STATES = 0
 """The seed of the start states, of all replicas alike."""
@@ -68,23 +69,24 @@ def measure_replicas(config: TrainConfig, measure: MeasureConfig, directory: Pat
         UserError: if the run has no checkpoint from before its end, or no data were held out.
     """
     final, before = _last_two(directory)
-    parts = Parts(config, directory / "dataset.hdf5")
+    components = Components(config, directory / "dataset.hdf5")
     try:
-        learner = parts.learner
+        learner = components.learner
         learner.load_state_dict(_networks(final))
-        visited, scores = _let_act(parts, measure)
+        visited, scores = _let_act(components, measure)
         states = {"visited": visited}
-        held_out = _held_out(config, parts, measure.states, directory)
+        held_out = _held_out(config, components, measure.states, directory)
         if held_out is not None:
             states = {"held_out": held_out, **states}
-        predictions = {kind: _ask(parts, learner, here) for kind, here in states.items()}
-        alive = getattr(learner, "alive", torch.ones(len(config.seeds), dtype=torch.bool))
-        alive = alive.cpu().numpy().copy()
+        predictions = {kind: _ask(components, learner, here) for kind, here in states.items()}
+        everyone = torch.ones(len(config.seeds), dtype=torch.bool)
+        alive = learner.alive if isinstance(learner, FreezesSeeds) else everyone
+        finite = alive.cpu().numpy().copy()
         learner.load_state_dict(_networks(before))
-        earlier = {kind: _ask(parts, learner, here) for kind, here in states.items()}
+        earlier = {kind: _ask(components, learner, here) for kind, here in states.items()}
     finally:
-        parts.close()
-    return Measured(predictions, earlier, _updates(final) - _updates(before), scores, alive)
+        components.close()
+    return Measured(predictions, earlier, _updates(final) - _updates(before), scores, finite)
 
 
 class _Recording:
@@ -102,16 +104,18 @@ class _Recording:
         return actions
 
 
-def _let_act(parts: Parts, measure: MeasureConfig) -> tuple[States, dict[str, list[float]]]:
+def _let_act(
+    components: Components, measure: MeasureConfig
+) -> tuple[States, dict[str, list[float]]]:
     """Equally many of the states that each replica visits, and the replicas' scores."""
-    replicas = len(parts.config.seeds)
+    replicas = len(components.config.seeds)
     evaluator = Evaluator(
-        Environments(parts.settings, replicas * measure.num_envs),
-        parts.spec,
+        Environments(components.settings, replicas * measure.num_envs),
+        components.spec,
         Streams([START_STATES] * replicas, ("reproducibility",)),
-        parts.device,
+        components.device,
     )
-    policy = _Recording(parts.learner.policy())
+    policy = _Recording(components.learner.policy())
     try:
         alone = np.zeros((replicas, measure.episodes), np.int64)
         evaluation = evaluator.evaluate(policy, None, alone, "visited states")
@@ -131,12 +135,14 @@ def _let_act(parts: Parts, measure: MeasureConfig) -> tuple[States, dict[str, li
     return states, evaluation.means()
 
 
-def _held_out(config: TrainConfig, parts: Parts, count: int, directory: Path) -> States | None:
+def _held_out(
+    config: TrainConfig, components: Components, count: int, directory: Path
+) -> States | None:
     """States of the data that no replica was trained on; None without data."""
-    if config.dataset.kind == "none":
+    if not isinstance(config.dataset, SubsetOptions):
         return None
     whole = replace(config.dataset, transitions=None)
-    everything = build_dataset(whole, config.env, parts.spec, directory / "dataset.hdf5")
+    everything = build_dataset(whole, config.env, components.spec, directory / "dataset.hdf5")
     assert everything is not None
     taken = config.dataset.transitions or len(everything)
     data = everything.held_out(taken, config.dataset.seed, count)
@@ -144,17 +150,16 @@ def _held_out(config: TrainConfig, parts: Parts, count: int, directory: Path) ->
 
 
 @torch.no_grad()
-def _ask(parts: Parts, learner: Learner, states: States) -> Arrays:
+def _ask(components: Components, learner: Learner, states: States) -> Arrays:
     """What every replica says of the same states."""
-    replicas = len(parts.config.seeds)
+    replicas = len(components.config.seeds)
     observations, actions = (
-        torch.from_numpy(array).to(parts.device).expand(replicas, -1, -1)
+        torch.from_numpy(array).to(components.device).expand(replicas, -1, -1)
         for array in (states.observations, states.actions)
     )
     said = {"action": learner.policy().act(observations, None)}
-    predict = getattr(learner, "predict", None)
-    if predict is not None:
-        said |= predict(observations, actions)
+    if isinstance(learner, PredictsValues):
+        said |= learner.predict(observations, actions)
     return {name: value.cpu().numpy().copy() for name, value in said.items()}
 
 

@@ -1,18 +1,17 @@
 """The report of a sweep, from its records: tables, CSV, figures, and a page for TensorBoard."""
 
-import csv
-import io
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from jsrl.errors import UserError
-from jsrl.files import read_findings, write_whole
-from jsrl.report import UNDEFINED, markdown_table
+from jsrl.core.errors import UserError
+from jsrl.core.files import csv_text, read_findings, write_whole
+from jsrl.report.tables import UNDEFINED, Lines, markdown_table, version_lines
+from jsrl.report.templates import render_markdown
+from jsrl.reproducibility.cell_file import RECORD
 from jsrl.reproducibility.compare import (
     BASELINE,
     Estimate,
@@ -22,9 +21,12 @@ from jsrl.reproducibility.compare import (
     rows_of,
 )
 from jsrl.reproducibility.figures import draw_activations, draw_plane, draw_slices
-from jsrl.reproducibility.records import RECORD
 
-Rows = list[list[str]]
+CAPTIONS = {
+    "plane.png": "Difference between replicas against the score",
+    "activations.png": "Activations and their derivatives",
+    "slices.png": "Loss along a line through the weights",
+}
 
 
 def write_reports(
@@ -57,15 +59,15 @@ def write_report(folder: Path, output: Path, command: str) -> str:
     """Write ``README.md``, ``table.csv`` and the figures, and ``tensorboard/`` beside the cells.
 
     Args:
-        folder: with a folder for each cell.
-        output: where to; if it is another folder, the records are copied to ``raw``.
-        command: what was typed.
+        folder: the folder of the sweep, with a folder for each cell.
+        output: where the report is written; in another folder, the records are copied to ``raw``.
+        command: what was typed, as the report states it.
 
     Returns:
         The table of the primary difference.
 
     Raises:
-        UserError: likewise.
+        UserError: if records do not fit together, or the output cannot be written.
     """
     cells = load_cells(folder)
     if output != folder:
@@ -83,25 +85,24 @@ def write_report(folder: Path, output: Path, command: str) -> str:
     figures += [("slices.png", draw_slices(output / "slices.png", cells))]
     _write_tensorboard(folder / "tensorboard", rows[primary])
     table = _table(rows[primary])
-    captions = {
-        "plane.png": "Difference between replicas against the score",
-        "activations.png": "Activations and their derivatives",
-        "slices.png": "Loss along a line through the weights",
+    content = {
+        "title": title,
+        "findings": read_findings(output),
+        "primary": primary,
+        "table": table,
+        "figures": [{"file": name, "caption": CAPTIONS[name]} for name, drawn in figures if drawn],
+        "measures": list(rows),
+        "ratios": _ratios(rows),
+        "replicas": cells[0]["replicas"],
+        "updates_between": sorted({str(cell["updates_between"]) for cell in cells}),
+        "failed": [{"cell": c["cell"], "replicas": c["failed"]} for c in cells if c["failed"]],
+        "cells": len(cells),
+        "hours": f"{sum(cell['wall_seconds'] for cell in cells) / 3600:.2f}",
+        "versions": version_lines(cell["versions"] for cell in cells),
+        "command": command,
     }
-    sections = [
-        f"# {title}",
-        *read_findings(output),
-        f"## {primary}",
-        table,
-        *(f"![{captions[name]}]({name})" for name, drawn in figures if drawn),
-        "## Every difference, as a ratio to ReLU's",
-        _ratios(rows),
-        _reading(cells),
-        *_failed(cells),
-        *_making(cells),
-        f"## Repeat\n\n```\n{command}\n```",
-    ]
-    write_whole(output / "README.md", ("\n\n".join(sections) + "\n").encode())
+    report = render_markdown("jsrl.reproducibility", "report.md.j2", content)
+    write_whole(output / "README.md", report.encode())
     return f"{cells[0]['task']}: {primary}\n{table}"
 
 
@@ -123,8 +124,8 @@ def _table(rows: Sequence[Row]) -> str:
     return markdown_table(header, body)
 
 
-def _ratios(rows: Mapping[str, Sequence[Row]]) -> str:
-    """A column for each difference, a line for each cell but ReLU's own."""
+def _ratios(rows: Mapping[str, Sequence[Row]]) -> Lines:
+    """A line for each cell but ReLU's own, with a ratio for each difference."""
     found: dict[str, dict[str, str]] = {}
     places: dict[str, list[str]] = {}
     for measure, own in rows.items():
@@ -133,72 +134,23 @@ def _ratios(rows: Mapping[str, Sequence[Row]]) -> str:
                 cell = row.record["cell"]
                 places[cell] = [row.level, "yes" if row.norm else "no", row.label]
                 found.setdefault(cell, {})[measure] = _text(row.ratio, ".2f")
-    body = [[*places[c], *(values.get(m, UNDEFINED) for m in rows)] for c, values in found.items()]
-    return markdown_table(["level", "LayerNorm", "activation", *rows], body)
-
-
-def _reading(cells: Sequence[Mapping[str, Any]]) -> str:
-    between = sorted({str(cell["updates_between"]) for cell in cells})
-    lines = [
-        f"{cells[0]['replicas']} replicas of each activation; those of one number have the same "
-        "raw draws under every activation.",
-        "Level: what differs between replicas; all else is held equal (`jsrl/nondeterminism.py`).",
-        "Difference: mean over pairs of replicas. In brackets: 95 % percentile-bootstrap "
-        "intervals over replicas, pairs of one with itself left out; ratios are taken within a "
-        "resample, of the same replicas of both.",
-        "`prediction`: |p₁ - p₂| / |(p₁ + p₂)/2|; `action`: |a₁ - a₂| / (high - low); `value`, "
-        "`critic`: |Q₁ - Q₂| / interquartile range of the mean Q; `rank`: share of pairs of "
-        "examples in opposite order; `choice`: share of examples with another class; `success`, "
-        "`return`: by the range of scores.",
-        "`held_out`: states or examples that nobody learnt from; `visited`: equally many states "
-        "from episodes of each replica, all from the same start states.",
-        f"Churn: the same difference between a replica and itself, {' or '.join(between)} updates "
-        "before the end: a floor, not a part.",
-        "P(better than ReLU): the share of pairs of replicas in which this activation's score is "
-        "better, ties counting half. A collapsed policy differs in nothing: read the difference "
-        "and the score together.",
-    ]
-    return "## How to read it\n\n" + "\n".join(f"- {line}" for line in lines)
-
-
-def _failed(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    failed = [f"`{c['cell']}` replicas {c['failed']}" for c in cells if c["failed"]]
-    if not failed:
-        return []
-    return [f"Left out, since their numbers were no longer finite: {'; '.join(failed)}."]
-
-
-def _making(cells: Sequence[Mapping[str, Any]]) -> list[str]:
-    hours = sum(cell["wall_seconds"] for cell in cells) / 3600
-    seen: dict[str, dict[str, None]] = {}
-    for cell in cells:
-        for name, version in cell["versions"].items():
-            seen.setdefault(name, {})[str(version)] = None
-    return [
-        "## Cost",
-        f"{len(cells)} cells: {hours:.2f} hours in all, added up over processes.",
-        "## Versions",
-        markdown_table(["package", "version"], [[n, ", ".join(v)] for n, v in seen.items()]),
-    ]
+    return [[*places[c], *(values.get(m, UNDEFINED) for m in rows)] for c, values in found.items()]
 
 
 def _csv(rows: Mapping[str, Sequence[Row]]) -> str:
     """One line for each cell and difference; nothing where a number is undefined."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     numbers = ("difference", "ratio", "score", "improvement")
     columns = [f"{n}{end}" for n in numbers for end in ("", "_low", "_high")]
-    writer.writerow(
-        ["task", "level", "layer_norm", "activation", "measure", "churn", "scored_by", *columns]
-    )
+    place = ["task", "level", "layer_norm", "activation", "measure"]
+    lines = [[*place, "churn", "scored_by", *columns]]
     for measure, own in rows.items():
         for row in own:
             estimates = (row.difference, row.ratio, row.scores, row.improvement)
             values = [v for e in estimates for v in _numbers(e)]
             churn = "" if row.churn is None else f"{row.churn:.6g}"
             place = [row.record["task"], row.level, str(row.norm).lower(), row.label, measure]
-            writer.writerow([*place, churn, row.score or "", *values])
-    return text.getvalue()
+            lines.append([*place, churn, row.score or "", *values])
+    return csv_text(lines)
 
 
 def _numbers(estimate: Estimate | None) -> list[str]:

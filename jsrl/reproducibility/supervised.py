@@ -10,10 +10,10 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsrl.activations import Activation
+from jsrl.core.nondeterminism import Sources
 from jsrl.learners.common import SeedOptimiser
-from jsrl.networks import INITIALISATIONS, SeedMLP
-from jsrl.nondeterminism import Sources
+from jsrl.networks.activations import Activation
+from jsrl.networks.layers import INITIALISATIONS, SeedMLP
 from jsrl.reproducibility.tasks import SupervisedTask
 
 SLICE_POINTS = 81

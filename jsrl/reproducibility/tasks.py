@@ -13,8 +13,8 @@ from jaxtyping import Float, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsrl.errors import UserError
-from jsrl.seeding import seed_sequence
+from jsrl.core.errors import UserError
+from jsrl.core.streams import seed_sequence
 
 Losses = Callable[[Float[Tensor, "S B K"], Tensor], Float[Tensor, "S B"]]
 

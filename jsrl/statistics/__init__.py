@@ -10,7 +10,7 @@ from jsrl.statistics.differences import (
     return_differences,
     value_differences,
 )
-from jsrl.statistics.runs import (
+from jsrl.statistics.replicas import (
     interval_of,
     mean_centred_means,
     pair_means,
@@ -20,6 +20,7 @@ from jsrl.statistics.runs import (
 from jsrl.statistics.seeds import (
     Summary,
     bootstrap_interval,
+    episodes_interval,
     improvement_interval,
     interquartile_mean,
     interquartile_mean_interval,
@@ -32,6 +33,7 @@ __all__ = [
     "action_differences",
     "bootstrap_interval",
     "choice_flips",
+    "episodes_interval",
     "improvement_interval",
     "interquartile_mean",
     "interquartile_mean_interval",

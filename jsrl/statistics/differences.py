@@ -64,10 +64,11 @@ def action_differences(
     Args:
         actions: continuous actions.
         low: lower bounds of the actions, a number or ``[A]``.
-        high: upper ones.
+        high: upper bounds of the actions, a number or ``[A]``.
 
     Raises:
-        ValueError: likewise, or if an upper bound is not above its lower one.
+        ValueError: if there are fewer than two models or no example, a number is not finite, or an
+            upper bound is not above its lower one.
     """
     a, span = _checked(actions, 3), np.asarray(high, float) - np.asarray(low, float)
     if not (span > 0).all():
@@ -82,7 +83,7 @@ def value_differences(values: Float[np.ndarray, "M N"]) -> Pairs:
     is the same for all examples but the models differ.
 
     Raises:
-        ValueError: likewise.
+        ValueError: if there are fewer than two models or no example, or a number is not finite.
     """
     q = _checked(values, 2)
     low, high = np.quantile(q.mean(0), [0.25, 0.75])
@@ -96,7 +97,8 @@ def rank_flips(predictions: Float[np.ndarray, "M N"]) -> Pairs:
     is (1 - Kendall's τ)/2.
 
     Raises:
-        ValueError: likewise, or if there is a single example.
+        ValueError: if there are fewer than two models or than two examples, or a number is not
+            finite.
     """
     p = _checked(predictions, 2)
     if p.shape[1] < 2:
@@ -110,7 +112,7 @@ def choice_flips(choices: Int[np.ndarray, "M N"]) -> Pairs:
     """The share of examples for which two models choose differently: discrete actions, classes.
 
     Raises:
-        ValueError: likewise.
+        ValueError: if there are fewer than two models or no example, or a number is not finite.
     """
     c = _checked(choices, 2)
     return _pairwise(c, lambda one, other: (one != other).astype(float))
@@ -126,7 +128,8 @@ def return_differences(
         score_range: low and high.
 
     Raises:
-        ValueError: likewise, or if high is not above low.
+        ValueError: if there are fewer than two models, a number is not finite, or high is not above
+            low.
     """
     low, high = score_range
     return action_differences(np.asarray(returns)[:, None, None], low, high)

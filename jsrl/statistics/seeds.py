@@ -9,9 +9,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy import stats
 
-from jsrl.seeding import seed_sequence
+from jsrl.core.streams import seed_sequence
+
+EPISODE_RESAMPLES = 2_000
+"""Enough for two digits of an interval, and quick for thousands of episodes."""
 
 
 class Summary(TypedDict):
@@ -80,6 +84,30 @@ def bootstrap_interval(
         random_state=np.random.default_rng(seed_sequence(0, "bootstrap")),
     ).confidence_interval
     return [float(interval.low), float(interval.high)]
+
+
+def episodes_interval(
+    values: Float[np.ndarray, " N"] | Int[np.ndarray, " N"],
+) -> list[float] | None:
+    """``[low, high]`` of the 95 % interval of the mean over the episodes of one seed.
+
+    It says what other start states would change, and nothing of other seeds. Where every value is
+    0 or 1 it is Wilson's interval of a share (Wilson 1927), which has a width even where all
+    succeed; else the percentile bootstrap over the episodes.
+
+    Args:
+        values: of N episodes.
+
+    Returns:
+        None for a single episode, or where a value is not finite.
+    """
+    flat = np.asarray(values, dtype=np.float64)
+    if len(flat) < 2 or not np.isfinite(flat).all():
+        return None
+    if np.isin(flat, (0, 1)).all():
+        share = stats.binomtest(int(flat.sum()), len(flat)).proportion_ci(method="wilson")
+        return [float(share.low), float(share.high)]
+    return bootstrap_interval(flat.tolist(), resamples=EPISODE_RESAMPLES)
 
 
 def interquartile_mean_interval(values: Sequence[float]) -> list[float] | None:

@@ -2,8 +2,8 @@
 
 Use it with ``guide=python
 guide.target=scripts/examples/guide_stable_baselines3.py:StableBaselines3Guide
-"guide.arguments={algorithm: SAC, path: model.zip}"``, and with ``guide.action_low`` and
-``guide.action_high`` set to the action bounds of the environment that it was trained in.
+"guide.arguments={algorithm: SAC, path: model.zip}"``. It says itself in which bounds it answers:
+those of the environment that it was trained in.
 
 Loading a Stable-Baselines3 zip can run code that is in it. Use files that you trust.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import stable_baselines3
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 
 
 class StableBaselines3Guide:
@@ -28,6 +28,8 @@ class StableBaselines3Guide:
         if not Path(path).is_file():
             raise UserError(f"guide.arguments.path={path!r}: there is no such file")
         self.model = getattr(stable_baselines3, algorithm).load(path, device="cpu")
+        self.action_low = self.model.action_space.low
+        self.action_high = self.model.action_space.high
 
     def act(self, observations: np.ndarray) -> np.ndarray:
         """Actions [n, A], in the bounds that the policy was trained with."""

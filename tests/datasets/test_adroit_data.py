@@ -5,17 +5,17 @@ import numpy as np
 import pytest
 import torch
 from adroit_hands import HUMAN_DOOR, write_demonstrations
-from commands import call, listing
 from policy_files import expert_arrays
+from small_runs import call, listing
 
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
 from jsrl.datasets import load_hdf5
 from jsrl.datasets.adroit import cloned_guide, relabel
 from jsrl.datasets.dataset import make_dataset
 from jsrl.envs.adroit import AdroitBinaryEnv, BinaryTask
 from jsrl.envs.make import EnvSettings, describe_env
 from jsrl.envs.registration import ADROIT_TASKS, adroit_id
-from jsrl.errors import UserError
-from jsrl.seeding import Streams
 
 SHORT = ("env.max_episode_steps=15", "behaviour_cloning.updates=20")
 

@@ -1,5 +1,6 @@
 """AntMaze data: where the walks lead, D4RL's relabelling, and the file that comes of it."""
 
+import inspect
 import re
 import signal
 from functools import partial
@@ -8,15 +9,16 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from commands import finish, run, start, wait_until
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from policy_files import ANT, ant_arrays, needs_policies
+from small_runs import finish, run, start, wait_until
 
-from jsrl import dataset_config
-from jsrl.cli import config_directory
-from jsrl.config import register
-from jsrl.dataset_jobs import collect_ant
+from jsrl.commands.dataset import collect_ant
+from jsrl.commands.paths import config_directory
+from jsrl.commands.schemas import register
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
 from jsrl.datasets import load_hdf5
 from jsrl.datasets.antmaze import collect_antmaze, evaluation_goal, relabelled
 from jsrl.datasets.antmaze_walks import (
@@ -30,10 +32,8 @@ from jsrl.datasets.antmaze_walks import (
     plan_of,
 )
 from jsrl.envs.antmaze import MAPS, AntMazeEnv, antmaze_map, cell_centre
-from jsrl.errors import UserError
 from jsrl.guides.ant import GoalReachingAnt
 from jsrl.guides.npz import read_npz
-from jsrl.seeding import Streams
 
 
 def random_ant(maze="umaze"):
@@ -232,11 +232,10 @@ def test_a_mistake_is_told_before_anything_is_written(override, message, tmp_pat
     np.savez("ant.npz", **ant_arrays())
     before = sorted(tmp_path.iterdir())
     register()
-    dataset_config.register()
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = OmegaConf.to_object(compose("dataset_antmaze", [*COMMAND[2:], override]))
     with pytest.raises(UserError, match=re.escape(message)):
-        collect_ant(config)
+        inspect.unwrap(collect_ant)(config)
     assert sorted(tmp_path.iterdir()) == before
 
 

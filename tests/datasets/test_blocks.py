@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 import pytest
 
+from jsrl.core.errors import UserError
+from jsrl.core.interrupts import Interrupted
 from jsrl.datasets.blocks import BlockStore, block_path, collect_blocks
-from jsrl.errors import UserError
-from jsrl.interrupts import Interrupted
 
 
 def make(number):
@@ -101,5 +101,5 @@ def test_other_settings_and_a_second_process_are_refused(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"cannot be made.*choose another path"):
+    with pytest.raises(UserError, match=r"cannot be written.*choose another path"):
         BlockStore(tmp_path / "file" / "parts", {})

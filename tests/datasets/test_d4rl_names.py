@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from jsrl.core.errors import UserError
+from jsrl.core.transitions import TransitionData
 from jsrl.datasets import load_d4rl, load_hdf5, save_hdf5
 from jsrl.datasets.d4rl_files import D4RL_FILES
-from jsrl.errors import UserError
-from jsrl.types import TransitionData
+from jsrl.datasets.readers import D4RLOptions
 
 
 def transitions() -> TransitionData:
@@ -231,3 +232,8 @@ def test_a_backend_that_is_absent_or_unknown_is_refused(monkeypatch: pytest.Monk
         load_d4rl("door-human-v1", backend="d4rl")
     with pytest.raises(UserError, match="back-end 'tfds' is unknown; expected hdf5 or d4rl"):
         load_d4rl("door-human-v1", backend="tfds")
+    options = D4RLOptions("d4rl", path="x.h5", backend="d4rl")
+    with pytest.raises(UserError, match=r"dataset.backend=d4rl is for names .*dataset.path=x.h5"):
+        options.check()
+    D4RLOptions("d4rl", path="door-human-v1", backend="d4rl").check()
+    D4RLOptions("d4rl", path="x.h5").check()

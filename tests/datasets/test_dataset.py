@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import seed_sequence
+from jsrl.core.transitions import TransitionData
 from jsrl.datasets.dataset import Dataset, make_dataset
-from jsrl.errors import UserError
-from jsrl.seeding import seed_sequence
-from jsrl.types import EnvSpec, TransitionData
 
 Flags = list[tuple[bool, bool]]
 
@@ -288,7 +289,7 @@ def test_bad_arrays_are_refused_in_one_line(case: str) -> None:
         ([-1, -1], 1, r"action_low has shape \[2\]"),
         (-np.inf, np.inf, r"dimension 0 are \[-inf, inf\]"),
         (1, 1, "expected finite ascending"),
-        (0, 0.001, r"actions holds 0.002.* at index \[2, 0\], outside the environment's"),
+        (0, 0.001, r"actions holds 0.002.* at index \[2, 0\], outside \[0, 0.001\]"),
     ],
 )
 def test_unusable_action_bounds_are_refused(low: object, high: object, message: str) -> None:

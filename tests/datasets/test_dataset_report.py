@@ -37,7 +37,7 @@ def test_a_walk_goes_on_through_the_steps_at_its_goal_without_stored_successors(
     assert found.lengths.tolist() == [12, 8, 20]
     assert found.returns.tolist() == [4, 0, 6]
     assert found.successes.tolist() == [True, False, True]
-    assert found.judged and found.success_rate == "66.7%"
+    assert found.knows_success and found.success_rate == "66.7%"
 
 
 def test_so_it_does_with_stored_successors() -> None:
@@ -64,7 +64,7 @@ def test_without_terminals_or_two_rewards_nothing_is_known_of_success(tmp_path) 
     arrays = walks((12, 0), (9, 0))
     arrays["rewards"] = np.linspace(0, 1, 21)
     dataset = made(arrays)
-    assert not trajectories(dataset).judged
+    assert not trajectories(dataset).knows_success
     text = report_dataset(dataset, tmp_path / "report")
     assert "unknown" in text
     assert {path.name for path in (tmp_path / "report").iterdir()} == {

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from minari.data_collector.episode_buffer import EpisodeBuffer
 
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
 from jsrl.datasets import load_minari
-from jsrl.errors import UserError
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -136,6 +137,55 @@ def test_actions_are_rescaled_by_the_action_space() -> None:
     np.testing.assert_allclose(dataset.data.actions, np.concatenate(stored) / 2, atol=1e-6)
     assert np.abs(np.concatenate(stored)).max() > 1
     assert dataset.episode_lengths.tolist() == [10, 10]
+
+
+def pendulum(bound: float) -> EnvSpec:
+    """An environment like the pendulum, with torques up to ``bound``."""
+    return EnvSpec("Pendulum", 3, 1, (("observation", 0, 3),), (-bound,), (bound,), 200)
+
+
+@pytest.mark.parametrize("bound", [2.0, 8.0])
+def test_actions_are_rescaled_by_the_bounds_that_are_trained_in(bound: float) -> None:
+    dataset = load_minari(PENDULUM, spec=pendulum(bound))
+    stored = [episode.actions for episode in minari.load_dataset(PENDULUM).iterate_episodes()]
+    np.testing.assert_allclose(dataset.data.actions, np.concatenate(stored) / bound, atol=1e-6)
+    (line,) = dataset.lines
+    differs = "recorded in an action space of [-2, 2]" in line
+    assert differs == (bound != 2)
+    if differs:
+        assert "if that range stands for [-8, 8], give dataset.action_low=-2 " in line
+        relative = load_minari(PENDULUM, spec=pendulum(bound), action_low=-2, action_high=2)
+        np.testing.assert_allclose(relative.data.actions, np.concatenate(stored) / 2, atol=1e-6)
+
+
+def test_actions_that_the_environment_cannot_take_are_refused_or_clipped() -> None:
+    with pytest.raises(UserError, match=r"outside \[-0.5, 0.5\].*dataset.clip_actions=true"):
+        load_minari(PENDULUM, spec=pendulum(0.5))
+    dataset = load_minari(PENDULUM, spec=pendulum(0.5), clip_actions=True)
+    stored = [episode.actions for episode in minari.load_dataset(PENDULUM).iterate_episodes()]
+    expected = np.clip(np.concatenate(stored), -0.5, 0.5) / 0.5
+    np.testing.assert_allclose(dataset.data.actions, expected, atol=1e-6)
+    assert "of 20 rows lie outside [-0.5, 0.5] and are clipped" in dataset.lines[-1]
+
+
+def test_data_read_by_their_own_bounds_are_refused_for_others() -> None:
+    dataset = load_minari(PENDULUM)
+    dataset.validate(pendulum(2.0))
+    message = r"read for the bounds \[-2, 2\], but Pendulum has \[-8, 8\]"
+    with pytest.raises(UserError, match=message):
+        dataset.validate(pendulum(8.0))
+
+
+def test_a_package_that_a_format_needs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = 'pyarrow is not installed. Please install it using `pip install "minari[arrow]"`'
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ImportError(text)
+
+    monkeypatch.setattr(minari, "load_dataset", fail)
+    with pytest.raises(UserError, match=r"package pyarrow .*Arrow.*pip install pyarrow") as caught:
+        load_minari(PENDULUM)
+    assert "\n" not in str(caught.value)
 
 
 def test_terminations_are_terminals() -> None:

@@ -8,15 +8,15 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from adroit_hands import solved_state
-from commands import finish
 from gymnasium.utils.env_checker import check_env
 from policy_files import POLICIES, needs_policies
+from small_runs import finish
 
 import jsrl
+from jsrl.core.errors import UserError
 from jsrl.envs.adroit import REWARDS, SOLVED, AdroitBinaryEnv
 from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.envs.registration import ADROIT_TASKS, adroit_id
-from jsrl.errors import UserError
 from jsrl.guides.npz import ExpertPolicy, read_npz
 
 SIZES = {"door": (39, 28), "pen": (45, 24), "relocate": (39, 30)}

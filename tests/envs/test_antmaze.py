@@ -11,9 +11,9 @@ from gymnasium.utils.env_checker import check_env
 from policy_files import ANT, needs_policies
 
 import jsrl
+from jsrl.core.errors import UserError
 from jsrl.envs.antmaze import MAPS, AntMazeEnv, antmaze_map, cell_centre
 from jsrl.envs.registration import ANTMAZE_TASKS, antmaze_id
-from jsrl.errors import UserError
 from jsrl.guides.ant import GoalReachingAnt, careful_points
 from jsrl.guides.npz import read_npz
 

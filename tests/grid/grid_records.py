@@ -7,8 +7,8 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from jsrl.cli import config_directory
-from jsrl.config import register
+from jsrl.commands.paths import config_directory
+from jsrl.commands.schemas import register
 from jsrl.grid.config import GridJobConfig
 from jsrl.grid.records import CURVES, record_path
 

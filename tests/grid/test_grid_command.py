@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from commands import TINY, Outcome, call, finish, listing, metrics, start, train_here, wait_until
+from small_runs import TINY, Outcome, call, finish, listing, metrics, start, train_here, wait_until
 
-from jsrl.cli import _quoted
+from jsrl.settings.arguments import quoted
 
 SMALL = (*TINY, "logger=plain", "online.steps=160")
 GRID = (
     *("grid", "grid=pointmaze", "grid.seeds=[0]", "workers=2", "arms=[jsrl_cold,no_guide]"),
-    f"overrides=[{','.join(map(_quoted, SMALL))}]",
+    f"overrides=[{','.join(map(quoted, SMALL))}]",
     # Not there: this is found out only when the run starts.
     "grid.arms.no_guide.overrides=['dataset=d4rl','dataset.path=nowhere.hdf5']",
 )
@@ -50,10 +50,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
 def test_stopped_it_saves_and_started_again_it_runs_the_rest(story: Story) -> None:
     assert story.stopped.status == 128 + signal.SIGTERM
     assert "[1/3] umaze/guide/seed0 finished after" in story.stopped.out
-    assert "everything is saved: run the same command again to resume" in story.stopped.out
+    assert "everything is saved: go on by jsrl grid grid=pointmaze" in story.stopped.out
     assert str(RAW / "guide/seed0.json") in story.after_the_stop
     assert str(RUNS / "jsrl_cold/seed0/summary.json") not in story.after_the_stop
-    assert "1 of 3 runs are there already" in story.ended.out
+    assert story.stopped.out.startswith("grid pointmaze: 0 of 3 runs are there already, 3 to run")
+    assert "1 of 3 runs are there already, 2 to run" in story.ended.out
     assert "[2/3] umaze/jsrl_cold/seed0 finished after" in story.ended.out
     assert "guide/seed0 finished" not in story.ended.out
     assert "resuming" in (story.folder / RUNS / "jsrl_cold/seed0.log").read_text()

@@ -4,9 +4,9 @@ import pytest
 from grid_records import job
 from hydra import initialize_config_dir
 
-from jsrl.cli import config_directory
-from jsrl.config import register
-from jsrl.errors import UserError
+from jsrl.commands.paths import config_directory
+from jsrl.commands.schemas import register
+from jsrl.core.errors import UserError
 from jsrl.grid.config import CellConfig, ComparisonConfig, GridJobConfig, PublishedConfig
 from jsrl.grid.plan import Task, plan
 from jsrl.grid.settings import changes

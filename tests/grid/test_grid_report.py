@@ -12,7 +12,7 @@ import pytest
 from grid_records import job, write
 from scipy import stats
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 from jsrl.grid.compare import compare, means, order_turns
 from jsrl.grid.config import ComparisonConfig, GridConfig, PublishedConfig
 from jsrl.grid.published import columns, environments, published

@@ -8,11 +8,11 @@ from typing import ClassVar
 import pytest
 
 import jsrl.grid.runner
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.interrupts import Interrupted
 from jsrl.grid.plan import GUIDE, Setup, Task
 from jsrl.grid.processes import RunProcess
 from jsrl.grid.runner import Runner, alone_in
-from jsrl.interrupts import Interrupted
 
 
 class FakeProcess:

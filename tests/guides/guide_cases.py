@@ -1,12 +1,14 @@
 """Small environments' specifications and policies that the guide tests share."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from jsrl.networks import INITIALISATIONS, GaussianPolicy
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
+from jsrl.networks.layers import INITIALISATIONS
+from jsrl.networks.policies import GaussianPolicy
 
 SPEC = EnvSpec(
     id="Fake-v0",
@@ -17,6 +19,9 @@ SPEC = EnvSpec(
     action_high=(2.0, 2.0),
     max_episode_steps=50,
 )
+
+UNIT = replace(SPEC, id="Unit-v0", action_low=(-1.0, -1.0), action_high=(1.0, 1.0))
+"""Takes actions as policies give them."""
 
 
 def random_policy(

@@ -7,9 +7,9 @@ import pytest
 import torch
 from guide_cases import SPEC, observations
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
 from jsrl.guides import ForeignGuide, GuideView
-from jsrl.seeding import Streams
 
 
 class Recorder:
@@ -66,7 +66,10 @@ def test_the_default_range_changes_no_bit():
         (GuideView(std=(1.0,) * 6), ["guide.std", "6", "5"]),
         (GuideView(std=0.0), ["guide.std", "positive"]),
         (GuideView(mean=float("nan")), ["guide.mean", "finite"]),
-        (GuideView(action_low=(-1.0,) * 3), ["guide.action_low", "3", "2"]),
+        (GuideView(action_low=(-1.0,) * 3, action_high=1.0), ["guide.action_low", "3", "2"]),
+        (GuideView(action_low=-2.0), ["guide.action_low=-2", "without guide.action_high"]),
+        (GuideView(action_high=2.0), ["guide.action_high=2", "without guide.action_low"]),
+        (GuideView(action_low="x", action_high=1), ["guide.action_low", "number"]),
         (GuideView(action_low=1.0, action_high=1.0), ["guide.action_low", "below"]),
     ],
 )

@@ -2,15 +2,17 @@
 
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from guide_cases import SPEC, observations, random_policy
+from guide_cases import SPEC, UNIT, observations, random_policy
 
-from jsrl.errors import UserError
-from jsrl.export import export_policy
+from jsrl.core.errors import UserError
 from jsrl.guides import GuideView, onnx_guide, torchscript_guide
+from jsrl.networks.deployment import ActionUnits
+from jsrl.networks.export import export_policy
 
 
 class Tanh(torch.nn.Module):
@@ -146,7 +148,7 @@ def test_other_sizes_are_seen_when_loaded(tmp_path):
 
 def test_nan_and_outside_the_space(tmp_path):
     obs, mask = observations(1, 2), torch.ones(1, 2, dtype=torch.bool)
-    wide = torchscript_guide(script(Tanh(5, 2.0), tmp_path / "wide.pt"), GuideView(), SPEC, 1)
+    wide = torchscript_guide(script(Tanh(5, 2.0), tmp_path / "wide.pt"), GuideView(), UNIT, 1)
     with pytest.raises(UserError, match=r"wide\.pt returned .*outside of \[-1, 1\]"):
         wide.act(100 * obs, None, mask)
     with pytest.raises(UserError, match=r"wide\.pt returned nan"):
@@ -159,11 +161,59 @@ def test_onnx_without_its_package_names_the_extra(tmp_path, monkeypatch):
         onnx_guide(tmp_path / "guide.onnx", GuideView(), SPEC, 1)
 
 
-def test_an_exported_policy_is_a_guide(tmp_path):
+@pytest.mark.parametrize(
+    ("low", "high"),
+    [((-0.4, -0.4), (0.4, 0.4)), ((-2.0, -2.0), (2.0, 2.0)), ((0.0, -1.0), (3.0, 1.0))],
+)
+def test_an_exported_policy_is_a_guide_that_acts_as_the_policy(tmp_path, low, high):
     policy = random_policy([0, 1])
-    export_policy(policy, 1, tmp_path / "policy")
+    spec = replace(SPEC, action_low=low, action_high=high)
+    export_policy(policy, 1, tmp_path / "policy", units=ActionUnits(low, high, (2,)))
+    export_policy(policy, 1, tmp_path / "raw")
     obs, mask = observations(1, 4), torch.ones(1, 4, dtype=torch.bool)
     expected = policy.select(1).act(obs, None).numpy()
+    unit = GuideView(action_low=-1, action_high=1)
     for make, ending in ((torchscript_guide, ".torchscript.pt"), (onnx_guide, ".onnx")):
-        guide = make(tmp_path / f"policy{ending}", GuideView(), SPEC, 1)
+        guide = make(tmp_path / f"policy{ending}", GuideView(), spec, 1)
         np.testing.assert_allclose(guide.act(obs, None, mask).numpy(), expected, atol=1e-5)
+        guide = make(tmp_path / f"raw{ending}", unit, spec, 1)
+        np.testing.assert_allclose(guide.act(obs, None, mask).numpy(), expected, atol=1e-5)
+
+
+class OfDictionary(torch.nn.Module):
+    def forward(self, obs: dict[str, torch.Tensor]) -> torch.Tensor:
+        return torch.tanh(obs["desired_goal"] - obs["observation"][:, :2])
+
+
+class Flattened(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = OfDictionary()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner({"desired_goal": x[:, 0:2], "observation": x[:, 2:5]})
+
+
+class Counts(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("age", torch.zeros(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.age += 1
+        return torch.tanh(x[:, :2] + self.age)
+
+
+def test_torchscript_of_a_dictionary_is_told_how_to_take_one_tensor_and_then_works(tmp_path):
+    with pytest.raises(UserError, match=r"takes a dictionary.*'desired_goal': x\[:, 0:2\]"):
+        torchscript_guide(script(OfDictionary(), tmp_path / "d.pt"), GuideView(), SPEC, 1)
+    guide = torchscript_guide(script(Flattened(), tmp_path / "f.pt"), GuideView(), UNIT, 1)
+    obs = observations(1, 3)
+    expected = torch.tanh(obs[..., :2] - obs[..., 2:4])
+    mask = torch.ones(1, 3, dtype=torch.bool)
+    torch.testing.assert_close(guide.act(obs, None, mask), expected)
+
+
+def test_torchscript_with_a_memory_is_found_out(tmp_path):
+    with pytest.raises(UserError, match=r"counts\.pt answered the same rows differently"):
+        torchscript_guide(script(Counts(), tmp_path / "counts.pt"), GuideView(), SPEC, 1)

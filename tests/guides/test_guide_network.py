@@ -6,11 +6,11 @@ import pytest
 import torch
 from guide_cases import SPEC, observations, random_policy, write_checkpoint
 
-from jsrl.checkpoint import newest_checkpoint
-from jsrl.errors import UserError
+from jsrl.core.checkpoint import newest_checkpoint
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
 from jsrl.guides import GuideView, NetworkGuide
-from jsrl.networks import GaussianPolicy
-from jsrl.seeding import Streams
+from jsrl.networks.policies import GaussianPolicy
 
 SEEDS = [3, 1, 8]
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from policy_files import ANT, PEN_EXPERT, ant_arrays, expert_arrays, needs_policies
 
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
 from jsrl.envs.antmaze import AntMazeEnv
 from jsrl.envs.make import EnvSettings, describe_env, make_env
-from jsrl.errors import UserError
+from jsrl.envs.mazes import Maze
 from jsrl.guides import GuideView, npz_guide
 from jsrl.guides.ant import GoalReachingAnt, careful_points, next_points
 from jsrl.guides.npz import ExpertPolicy, is_ant, read_npz
-from jsrl.mazes import Maze
-from jsrl.seeding import Streams
 
 
 @pytest.fixture

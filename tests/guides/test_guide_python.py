@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import stable_baselines3
 import torch
-from guide_cases import SPEC, observations
+from guide_cases import UNIT, observations
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
 from jsrl.guides import GuideView, python_guide
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
 
@@ -66,7 +66,7 @@ def source(tmp_path):
 
 
 def make(source, name, view=None, **arguments):
-    return python_guide(f"{source}:{name}", arguments, view or GuideView(), SPEC, 2)
+    return python_guide(f"{source}:{name}", arguments, view or GuideView(), UNIT, 2)
 
 
 def everyone():
@@ -94,7 +94,7 @@ def test_a_class_is_instantiated_with_the_arguments(source):
 def test_by_module_name_from_the_working_folder(source, monkeypatch):
     monkeypatch.chdir(source.parent)
     obs = observations(2, 3)
-    guide = python_guide("my_guide:first_two", {}, GuideView(), SPEC, 2)
+    guide = python_guide("my_guide:first_two", {}, GuideView(), UNIT, 2)
     torch.testing.assert_close(guide.act(obs, None, everyone()), torch.tanh(obs[..., :2]))
 
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
+from jsrl.envs.mazes import Maze
 from jsrl.guides import WaypointController, waypoint_guide
-from jsrl.mazes import Maze
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec
 
 gymnasium.register_envs(gymnasium_robotics)
 

@@ -31,7 +31,7 @@ class ReferenceIQL:
     """IQL of one seed as in the paper: separate networks, one Adam each, one update at a time."""
 
     def __init__(self, learner, index, updates):
-        state, self.settings = learner.networks.state_dict(), learner.settings
+        state, self.options = learner.networks.state_dict(), learner.options
         self.updates, self.clock = updates, 0
         self.value = SeparateMLP(state, "value.", index)
         self.actor = SeparateMLP(state, "actor.mlp.", index)
@@ -40,17 +40,17 @@ class ReferenceIQL:
         self.log_std = nn.Parameter(state["actor.log_std"][index].clone())
         self.obs, self.act = self.value.layers[0].in_features, self.log_std.numel()
         self.mean, self.std = torch.zeros(self.obs), torch.ones(self.obs)
-        if self.settings.normalise_observations:
+        if self.options.normalise_observations:
             self.mean = state["actor.observation_mean"]
             self.std = state["actor.observation_std"]
-        rate = self.settings.learning_rate
+        rate = self.options.learning_rate
         critic_parameters = [p for critic in self.critics for p in critic.parameters()]
         self.value_adam = torch.optim.Adam(self.value.parameters(), rate)
         self.critic_adam = torch.optim.Adam(critic_parameters, rate)
         self.actor_adam = torch.optim.Adam([*self.actor.parameters(), self.log_std], rate)
 
     def update(self, rows, masks):
-        s, width, after = self.settings, self.obs, self.obs + self.act
+        s, width, after = self.options, self.obs, self.obs + self.act
         obs = (rows[:, :width] - self.mean) / self.std
         action = rows[:, width:after]
         next_obs = (rows[:, after : after + width] - self.mean) / self.std
@@ -76,7 +76,7 @@ class ReferenceIQL:
                     t.copy_((1 - s.target_rate) * t + s.target_rate * p)
 
     def update_actor(self, obs, action, weights, masks):
-        s = self.settings
+        s = self.options
         if s.actor_schedule == "cosine":
             share = 0.5 * (1 + math.cos(math.pi * self.clock / self.updates))
             self.actor_adam.param_groups[0]["lr"] = s.learning_rate * share

@@ -6,15 +6,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from jsrl.errors import UserError
-from jsrl.learners.bc import BC, BCSettings
-from jsrl.seeding import Streams
-from jsrl.types import Batch, Phase, TransitionLayout
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Phase
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Batch, TransitionLayout
+from jsrl.learners.bc import BC, BCOptions
+from jsrl.learners.options import LearnerInputs
+from jsrl.networks.hidden_layers import NetworkLayers
 
 CPU = torch.device("cpu")
 LAYOUT = TransitionLayout(3, 2)
 WEIGHT = torch.tensor([[0.2, -0.1], [0.05, 0.3], [-0.25, 0.1]])
-SETTINGS = BCSettings(hidden=(16,), batch_size=32, learning_rate=1e-2, dropout=0.1)
+SETTINGS = BCOptions(hidden=[16], batch_size=32, learning_rate=1e-2, dropout=0.1)
 
 
 def batch(streams, size=32, spread=0.1):
@@ -26,7 +29,7 @@ def batch(streams, size=32, spread=0.1):
 
 
 def make(seeds, settings=SETTINGS, statistics=()):
-    return BC(Streams(seeds), 3, 2, settings, CPU, *statistics)
+    return BC(settings, LearnerInputs(Streams(seeds), 3, 2, CPU, NetworkLayers(), *statistics))
 
 
 def train(learner, streams, updates, **changes):
@@ -121,6 +124,6 @@ def test_a_warm_start_copies_the_policy_seed_by_seed():
     for name, value in guide.policy().named_parameters():
         assert torch.equal(dict(learner.policy().named_parameters())[name], value[[1, 0]])
     with pytest.raises(UserError, match="start=warm"):
-        make([0], replace(SETTINGS, hidden=(5,))).start_from(
+        make([0], replace(SETTINGS, hidden=[5])).start_from(
             guide.state_dict(), [0], only_actor=True
         )

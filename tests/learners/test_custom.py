@@ -6,28 +6,29 @@ import fakes
 import pytest
 import torch
 
-from jsrl.build import build_learner
-from jsrl.collector import Collector
-from jsrl.config import ActivationConfig, LearnerConfig
-from jsrl.curricula import ConstantCurriculum
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionLayout
 from jsrl.envs.make import Environments, EnvSettings, describe_env
-from jsrl.errors import UserError
-from jsrl.online import OnlineRunner
-from jsrl.replay import OnlineBuffer, Replay
-from jsrl.seeding import Streams
-from jsrl.types import TransitionLayout
+from jsrl.jumpstart.curricula import ConstantCurriculum
+from jsrl.learners.custom import CustomOptions
+from jsrl.rollout.collector import Collector
+from jsrl.rollout.online import OnlineRunner
+from jsrl.rollout.replay import OnlineBuffer, Replay
+from jsrl.run.build import build_learner
+from jsrl.settings.schema import ActivationConfig
 
 CPU = torch.device("cpu")
-TD3_FILE = str(Path(__file__).with_name("td3.py"))
+TD3_FILE = str(Path(__file__).parents[2] / "scripts/examples/learner_td3.py")
+FAST = {"hidden": [32, 32], "rate": 3e-3, "discount": 0.9, "target_rate": 0.02}
 PENDULUM = EnvSettings("Pendulum-v1", max_episode_steps=50)
 COUNTING = EnvSettings(fakes.COUNTING, {"lengths": (3,)})
 
 
 def build(spec, seeds, **changes):
-    config = LearnerConfig(
+    config = CustomOptions(
         kind="custom",
-        **{"target": f"{TD3_FILE}:TD3", "batch_size": 32, "arguments": {"hidden": [32, 32]}}
-        | changes,
+        **{"target": f"{TD3_FILE}:TD3", "batch_size": 32, "arguments": FAST} | changes,
     )
     streams = Streams(seeds).child("exploration")
     return build_learner(config, ActivationConfig(), streams, spec, None, CPU)
@@ -116,7 +117,7 @@ def test_what_is_wrong_with_a_custom_learner_is_named(changes, words):
 class OnPolicy:
     """Asks for what the runner does not feed."""
 
-    from jsrl.types import Consumes
+    from jsrl.core.protocols import Consumes
 
     consumes = Consumes.ROLLOUTS
 

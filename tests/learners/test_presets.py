@@ -9,25 +9,22 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from jsrl.build import build_learner
-from jsrl.config import register
+from jsrl.commands.schemas import register
+from jsrl.core.specs import EnvSpec
+from jsrl.core.streams import Streams
 from jsrl.learners.bc import BC
 from jsrl.learners.iql import IQL
-from jsrl.seeding import Streams
-from jsrl.types import EnvSpec
+from jsrl.run.build import build_learner
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-LOG_STD_OF_WSRL = (math.log(1e-5), math.log(10))
+LOG_STD_OF_WSRL = [math.log(1e-5), math.log(10)]
 SPEC = EnvSpec("Fake-v0", 4, 2, (("observation", 0, 4),), (-1.0, -1.0), (1.0, 1.0), 50)
 
 # Of all three: two hidden layers of 256, ReLU, Adam 3e-4, batch 256, γ 0.99, target rate 0.005,
 # exp-advantage clipped at 100.
 COMMON = {
-    "hidden": (256, 256),
-    "activation": "relu",
-    "layer_norm": False,
-    "critic": None,
-    "value": None,
+    "kind": "iql",
+    "hidden": [256, 256],
     "batch_size": 256,
     "learning_rate": 3e-4,
     "discount": 0.99,
@@ -36,7 +33,7 @@ COMMON = {
 }
 OFFICIAL = {
     "initialisation": "orthogonal",
-    "log_std_range": (-5.0, 2.0),
+    "log_std_range": [-5.0, 2.0],
     "tanh_mean": True,
     "actor_schedule": "cosine",
     "value_first": True,
@@ -46,7 +43,7 @@ OFFICIAL = {
 }
 CORL = {
     "initialisation": "pytorch",
-    "log_std_range": (-20.0, 2.0),
+    "log_std_range": [-20.0, 2.0],
     "tanh_mean": True,
     "actor_schedule": "cosine",
     "value_first": False,
@@ -110,24 +107,26 @@ def test_a_preset_has_the_published_numbers(name):
     expected, data_clip = PRESETS[name]
     learner = built(f"learner={name}")
     assert isinstance(learner, IQL)
-    assert vars(learner.settings) == COMMON | expected | {"compile": False}
-    assert composed(f"learner={name}")[0].data_action_clip == data_clip
+    assert vars(learner.options) == COMMON | expected | {
+        "compile": False,
+        "data_action_clip": data_clip,
+    }
 
 
 def test_plain_iql_is_the_official_preset():
-    assert built("learner=iql").settings == built("learner=iql_official").settings
+    assert built("learner=iql").options == built("learner=iql_official").options
 
 
 def test_each_choice_can_be_changed_from_the_command_line():
-    settings = built("learner=iql_corl", "learner.expectile=0.8", "activation=tanh").settings
-    assert (settings.expectile, settings.activation) == (0.8, "tanh")
+    learner = built("learner=iql_corl", "learner.expectile=0.8", "activation=tanh")
+    assert (learner.options.expectile, learner.policy().mlp.activation) == (0.8, "tanh")
 
 
 def test_the_preset_decides_the_networks_that_are_built():
     actor = built("learner=iql_wsrl").policy()
     assert not actor.tanh_mean
     assert actor.action_clip == 0.99999
-    assert actor.log_std_range == pytest.approx(LOG_STD_OF_WSRL)
+    assert actor.log_std_range == pytest.approx(tuple(LOG_STD_OF_WSRL))
     # State-independent: one standard deviation a dimension, from 1.
     assert actor.log_std.shape == (1, 1, 2)
     assert actor.log_std.abs().sum() == 0
@@ -136,7 +135,7 @@ def test_the_preset_decides_the_networks_that_are_built():
 def test_behaviour_cloning_composes_too():
     learner = built("learner=bc")
     assert isinstance(learner, BC)
-    assert learner.settings.learning_rate == 3e-4
+    assert learner.options.learning_rate == 3e-4
 
 
 def test_each_network_can_have_an_activation_of_its_own():

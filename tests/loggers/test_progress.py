@@ -67,6 +67,41 @@ def test_progress_switched_off_prints_only_what_it_is_told(capsys):
     assert capsys.readouterr() == ("saved\n", "")
 
 
+def test_what_is_over_before_patience_runs_out_prints_nothing(capsys):
+    clock = Clock()
+    short = Progress(10, "evaluating", patience=5.0, clock=clock)
+    clock.seconds = 4.0
+    short.update(10)
+    short.close()
+    assert capsys.readouterr().out == ""
+    long = Progress(10, "evaluating", patience=5.0, clock=clock)
+    clock.seconds = 8.0
+    long.update(3)
+    assert capsys.readouterr().out == ""
+    clock.seconds = 10.0
+    long.update(4)
+    long.update(10)
+    long.close()
+    assert capsys.readouterr().out.splitlines() == [
+        "evaluating 4/10 (40 %), 00:09 left",
+        "evaluating 10/10 (100 %), 00:00 left",
+    ]
+
+
+def test_a_bar_in_a_bar_leaves_nothing_behind(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    outer = Progress(100, "online")
+    outer.update(50)
+    inner = Progress(10, "evaluating", patience=1e-9)
+    inner.update(10)
+    inner.close()
+    outer.update(100, h=3)
+    outer.close()
+    assert "100/100, h 3" in terminal.getvalue().split("\r")[-1]
+    assert terminal.getvalue().endswith("\n")
+
+
 def test_progress_is_a_bar_on_a_terminal(monkeypatch, capsys):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)

@@ -1,18 +1,26 @@
 """TensorBoard, read back with the tools that its readers use."""
 
+import argparse
 import errno
 import io
+import re
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
+from tensorboard.backend.event_processing.plugin_event_multiplexer import (
+    EventMultiplexer as PluginEventMultiplexer,
+)
+from tensorboard.context import RequestContext
+from tensorboard.plugins import base_plugin
 from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.hparams import plugin_data_pb2
+from tensorboard.plugins.hparams import api_pb2, backend_context, list_session_groups
 
-from jsrl.errors import UserError
+from jsrl.core.errors import UserError
 from jsrl.loggers import (
     JsonLinesLogger,
     Loggers,
@@ -97,62 +105,144 @@ def layout_of(accumulator):
     return {c.title: {x.title: list(x.multiline.tag) for x in c.chart} for c in layout.category}
 
 
-def test_the_custom_scalars_page_shows_tags_that_are_written(tmp_path):
-    for seeds in ([0], [0, 1]):
-        directory = tmp_path / str(len(seeds))
-        logger = TensorBoardLogger(directory, seeds)
-        for policy in ("guide", "combined", "exploration"):
-            for measure in ("success", "return", "length"):
-                logger.log(0, "online", {f"evaluation/{policy}_{measure}": [0.5] * len(seeds)})
-        for name in ("loss/value", "loss/critic", "loss/actor", "value/v", "value/q"):
-            logger.log(0, "online", {name: [1.0] * len(seeds)})
-        for name in ("advantage/mean", "advantage/std", "weight/mean", "weight/max"):
-            logger.log(0, "online", {name: [1.0] * len(seeds)})
-        for name in ("curriculum/guide_steps", "curriculum/stage", "collect/guide_fraction"):
-            logger.log(0, "online", {name: [1.0] * len(seeds)})
-        for name in ("updates_per_second", "env_steps_per_second"):
-            logger.log(0, "online", {f"throughput/{name}": 100.0})
-        logger.close()
-        accumulator = read_back(directory)
-        written = accumulator.Tags()["scalars"]
-        layout = layout_of(accumulator)
-        assert next(iter(layout)) == "Overview"
-        for charts in layout.values():
-            for tags in charts.values():
-                for tag in tags:
-                    assert any(name.startswith(tag) for name in written), tag
-        suffix = "" if len(seeds) == 1 else "/mean"
-        assert layout["Overview"]["success: guide, combined, exploration"] == [
-            f"evaluation/{policy}_success{suffix}"
-            for policy in ("guide", "combined", "exploration")
-        ]
+def runs_of(directory):
+    """Every run that TensorBoard finds, by its name."""
+    multiplexer = EventMultiplexer({}, size_guidance={"tensors": 0, "scalars": 0})
+    multiplexer.AddRunsFromDirectory(str(directory)).Reload()
+    return {name: multiplexer.GetAccumulator(name) for name in multiplexer.Runs()}
 
 
-def test_configuration_as_text_and_hyperparameters_in_the_same_run(tmp_path):
-    logger = TensorBoardLogger(tmp_path, [0, 1], offline_updates=10)
-    settings = {"seeds": [0, 1], "learner": {"rate": 3e-4, "name": "iql", "layer_norm": False}}
-    logger.configuration("learner:\n  name: iql", settings)
-    logger.log(0, "online", {"evaluation/exploration_success": [0.0, 1.0]})
+def log_everything(logger, seeds):
+    values = [0.5] * seeds
+    for policy in ("guide", "combined", "exploration"):
+        for measure in ("success", "return", "length"):
+            logger.log(0, "online", {f"evaluation/{policy}_{measure}": values})
+    for policy in ("combined", "exploration"):
+        logger.log(0, "online", {f"collect/{policy}_return": values})
+    for name in ("loss/value", "loss/critic", "loss/actor", "value/v", "value/q"):
+        logger.log(0, "online", {name: values})
+    for name in ("advantage/mean", "advantage/std", "weight/mean", "weight/max"):
+        logger.log(0, "online", {name: values})
+    for name in ("curriculum/guide_steps", "curriculum/stage", "collect/guide_fraction"):
+        logger.log(0, "online", {name: values})
+    for name in ("updates_per_second", "env_steps_per_second"):
+        logger.log(0, "online", {f"throughput/{name}": 100.0})
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_the_custom_scalars_page_shows_a_curve_in_each_run_and_one_for_each_policy(tmp_path, seeds):
+    logger = TensorBoardLogger(tmp_path, list(range(seeds)))
+    log_everything(logger, seeds)
+    logger.close()
+    runs = runs_of(tmp_path)
+    layout = layout_of(runs["."])
+    assert next(iter(layout)) == "Overview"
+    # The colour of a curve is that of its run: a chart has one tag of each, but for a curriculum.
+    shown = {}
+    for charts in layout.values():
+        for title, (pattern,) in charts.items():
+            for run, accumulator in runs.items():
+                tags = [t for t in accumulator.Tags()["scalars"] if re.match(pattern, t)]
+                assert len(tags) <= (seeds if "curriculum" in pattern else 1)
+                shown.setdefault(title, []).extend((run, tag) for tag in tags)
+    assert all(shown.values())
+    assert shown["success: guide, combined, exploration"] == [
+        (policy, "evaluation/success") for policy in ("combined", "exploration", "guide")
+    ]
+
+
+def test_what_is_known_of_a_policy_has_a_run_of_its_own(tmp_path):
+    logger = TensorBoardLogger(tmp_path, [3, 4])
+    logger.log(0, "online", {"evaluation/guide_success": [0.25, 0.75]})
+    logger.log(10, "online", {"collect/combined_return": [float("nan"), 2.0], "loss/value": 1.0})
+    logger.log(10, "online", {"collect/guide_fraction": [1.0, 1.0]})
+    logger.log(10, "online", {"curriculum/guide_steps": [1.0, 1.0]})
+    logger.close()
+    runs = runs_of(tmp_path)
+    assert set(runs) == {".", "guide", "combined"}  # nothing is known of the third
+    assert points(runs["guide"], "evaluation/success") == [(0, 0.5)]
+    assert points(runs["combined"], "collect/return") == [(10, 2.0)]
+    assert runs["guide"].Tags()["scalars"] == ["evaluation/success"]
+    assert points(runs["."], "evaluation/guide_success/mean") == [(0, 0.5)]
+
+
+def test_a_resumed_run_hides_what_it_writes_again_of_each_policy(tmp_path):
+    first = TensorBoardLogger(tmp_path, [0])
+    for step in (10, 20, 30):
+        first.log(step, "online", {"evaluation/guide_success": [1.0]})
+    first.close()
+    resumed = TensorBoardLogger(tmp_path, [0], resume_from=(20, "online"))
+    resumed.close()
+    for run, tag in ((".", "evaluation/guide_success"), ("guide", "evaluation/success")):
+        assert points(runs_of(tmp_path)[run], tag) == [(10, 1.0), (20, 1.0)]
+
+
+@pytest.mark.parametrize("seeds", [[7], [0, 1]])
+def test_the_hyperparameters_tab_is_filled(tmp_path, seeds):
+    """Read as the tab itself reads it: by the backend of TensorBoard's plugin."""
+    logger = TensorBoardLogger(tmp_path / "run", seeds, offline_updates=10)
+    settings = {
+        "seeds": seeds,
+        "learner": {"rate": 3e-4, "kind": "iql", "layer_norm": False, "none": None},
+    }
+    logger.configuration("learner:\n  kind: iql", settings)
+    logger.log(0, "online", {"evaluation/exploration_success": [0.0] * len(seeds)})
+    logger.log(90, "final", {"evaluation/exploration_success": [0.5, 1.0][-len(seeds) :]})
     logger.close(finished=True)
 
-    multiplexer = EventMultiplexer().AddRunsFromDirectory(str(tmp_path)).Reload()
-    assert list(multiplexer.Runs()) == ["."]
-    (text,) = multiplexer.Tensors(".", "config/text_summary")
+    groups, experiment = hyperparameters_tab(tmp_path)
+    (group,) = groups
+    (session,) = group.sessions
+    assert session.name == "run"  # and no run beside it
+    assert api_pb2.Status.Name(session.status) == "STATUS_SUCCESS"
+    assert group.hparams["learner.rate"].number_value == 3e-4
+    assert group.hparams["learner.kind"].string_value == "iql"
+    assert group.hparams["learner.layer_norm"].string_value == "false"
+    assert group.hparams["seeds"].string_value == str(seeds)
+    results = {value.name.tag: value.value for value in group.metric_values}
+    assert results == {"hparam/exploration_success": 0.75 if len(seeds) == 2 else 1.0}
+    assert [info.name for info in experiment.hparam_infos][:2] == ["learner.kind", "seeds"]
+    assert experiment.metric_infos[0].name.tag == "hparam/exploration_success"
+
+
+def hyperparameters_tab(logdir):
+    """The rows of the tab, and its columns."""
+    multiplexer = PluginEventMultiplexer().AddRunsFromDirectory(str(logdir)).Reload()
+    flags = argparse.Namespace(generic_data="true")
+    provider = MultiplexerDataProvider(multiplexer, str(logdir))
+    tensorboard = base_plugin.TBContext(data_provider=provider, flags=flags)
+    backend = backend_context.Context(tensorboard)
+    context = RequestContext()
+    found = backend.hparams_metadata(context, "")
+    listed = backend.hparams_from_data_provider(context, "", None)
+    experiment = backend.experiment_from_metadata(context, "", True, found, listed)
+    columns = [api_pb2.ColParams(hparam=info.name) for info in experiment.hparam_infos]
+    columns += [api_pb2.ColParams(metric=info.name) for info in experiment.metric_infos]
+    statuses = list(range(4))
+    request = api_pb2.ListSessionGroupsRequest(
+        start_index=0, slice_size=9, allowed_statuses=statuses, col_params=columns
+    )
+    handler = list_session_groups.Handler(context, backend, "", request)
+    return handler.run().session_groups, experiment
+
+
+def test_configuration_as_text(tmp_path):
+    logger = TensorBoardLogger(tmp_path, [0])
+    logger.configuration("learner:\n  name: iql", {"learner": {"name": "iql"}})
+    logger.close()
+    (text,) = read_back(tmp_path).Tensors("config/text_summary")
     assert text.tensor_proto.string_val[0] == b"    learner:\n      name: iql\n"
 
-    contents = {}
-    for tag, content in multiplexer.GetAccumulator(".").PluginTagToContent("hparams").items():
-        data = plugin_data_pb2.HParamsPluginData()
-        data.ParseFromString(content)
-        contents[tag] = data
-    session = contents["_hparams_/session_start_info"].session_start_info.hparams
-    assert session["learner.rate"].number_value == 3e-4
-    assert session["learner.name"].string_value == "iql"
-    assert session["learner.layer_norm"].string_value == "false"
-    assert session["seeds"].string_value == "[0, 1]"
-    metrics = contents["_hparams_/experiment"].experiment.metric_infos
-    assert "evaluation/exploration_success/mean" in [info.name.tag for info in metrics]
-    assert "_hparams_/session_end_info" in contents
+
+def test_a_run_that_is_finished_after_it_was_resumed_is_marked_so(tmp_path):
+    first = TensorBoardLogger(tmp_path, [0])
+    first.configuration("a: 1", {"a": 1})
+    first.close()
+    resumed = TensorBoardLogger(tmp_path, [0], resume_from=(10, "online"))
+    resumed.close(finished=True)
+    (group,), _ = hyperparameters_tab(tmp_path)
+    assert api_pb2.Status.Name(group.sessions[0].status) == "STATUS_SUCCESS"
+    assert group.hparams["a"].number_value == 1
 
 
 def test_an_interrupted_run_is_not_marked_as_finished(tmp_path):

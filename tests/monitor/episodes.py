@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.monitor.detector import Sample
-from jsrl.monitor.rows import Rows
+from jsrl.monitor.capture.samples import Sample
+from jsrl.monitor.capture.steps import WatchedSteps
 
 COLUMNS = 6
 
@@ -31,9 +31,9 @@ def walk(rng, length=20, rho=0.9, columns=COLUMNS):
     return steps.astype(np.float32)
 
 
-def rows_of(observations, number=0, phase=4, stage=-1, actor=1):
+def steps_of(observations, number=0, phase=4, stage=-1, actor=1):
     count = len(observations)
-    return Rows(
+    return WatchedSteps(
         observations=observations,
         actions=np.tanh(observations[:, :2]),
         step=number * 1000 + np.arange(count),
@@ -52,4 +52,4 @@ def sample_of(observations, module, number=0, **where):
     inputs = torch.from_numpy(observations)
     hidden = module[:2](inputs)
     layers = {"inputs": inputs, "hidden": hidden, "outputs": module[2:](hidden)}
-    return Sample(rows_of(observations, number, **where), layers)
+    return Sample(steps_of(observations, number, **where), layers)

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import REACH, TINY, Outcome, call, write_reach_data
+from small_runs import REACH, TINY, Outcome, call, write_reach_data
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from jsrl.reproducibility.records import RECORD
+from jsrl.reproducibility.cell_file import RECORD
 
 SUPERVISED = (
     *("reproducibility", "supervised.task=smooth_teacher", "supervised.hidden=[16]"),

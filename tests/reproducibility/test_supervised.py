@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from jsrl.errors import UserError
-from jsrl.nondeterminism import Sources
+from jsrl.core.errors import UserError
+from jsrl.core.nondeterminism import Sources
+from jsrl.core.streams import Streams
 from jsrl.reproducibility.supervised import SupervisedSettings, train_replicas
 from jsrl.reproducibility.tasks import TASKS, make_task
-from jsrl.seeding import Streams
 from jsrl.statistics import (
     mean_over_pairs,
     pair_means,

@@ -6,6 +6,7 @@ from scipy import stats
 
 from jsrl.statistics import (
     bootstrap_interval,
+    episodes_interval,
     improvement_interval,
     interquartile_mean,
     interquartile_mean_interval,
@@ -152,3 +153,26 @@ def test_the_interval_of_the_interquartile_mean_is_that_of_its_bootstrap():
     assert interval == bootstrap_interval(values, lambda sample: np.sort(sample)[1:4].mean())
     assert interquartile_mean_interval([0.3]) is None
     assert interquartile_mean_interval([0.3, 0.3]) == [0.3, 0.3]
+
+
+def test_the_interval_of_a_share_of_episodes_is_wilsons():
+    """Against the formula of Wilson (1927), worked out here."""
+    values = np.array([1.0, 0, 1, 1, 0, 1, 1, 1, 0, 1])
+    n, p, z = 10, 0.7, stats.norm.ppf(0.975)
+    centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
+    assert episodes_interval(values) == pytest.approx([centre - half, centre + half])
+    low, high = episodes_interval(np.ones(100))
+    assert (round(low, 3), high) == (0.963, 1.0)  # all succeeded, and yet it is not certain
+
+
+def test_the_interval_over_episodes_is_a_bootstrap_where_values_are_not_0_and_1():
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
+    expected = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert np.allclose(episodes_interval(values), expected, atol=0.05)
+    assert episodes_interval(np.full(9, 60)) == [60.0, 60.0]
+
+
+@pytest.mark.parametrize("values", [[1.0], [1.0, np.nan], [np.inf, 0.0]])
+def test_there_is_no_interval_over_one_episode_or_undefined_values(values):
+    assert episodes_interval(np.array(values)) is None

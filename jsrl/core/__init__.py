@@ -1,0 +1,1 @@
+"""What all rooms share: specifications, transitions, protocols, random streams, files, errors."""

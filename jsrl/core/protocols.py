@@ -1,0 +1,422 @@
+"""What a policy, guide, learner, curriculum, buffer or observer has to offer.
+
+An ability that only some of them have is a Protocol of its own, at the end of this file. Whoever
+needs it asks by ``isinstance``.
+
+Shapes: S seeds, E environments of a seed, B transitions of a minibatch, O observation size,
+A action size.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, Self, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from jsrl.core.errors import UserError
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Batch, Moment, Observation
+
+Metrics = dict[str, Tensor]
+"""Named values of one update, each ``[S]``, on the learner's device."""
+
+
+Draws = dict[str, Tensor]
+"""The random tensors that one update needs, drawn outside of it, each with a leading axis S."""
+
+
+PlainValue = None | bool | int | float | str | Sequence["PlainValue"] | Mapping[str, "PlainValue"]
+"""What a checkpoint may hold beside tensors."""
+
+
+class Phase(Enum):
+    """What a learner is doing: schedules and the parts that are trained follow from it."""
+
+    OFFLINE = "offline"
+    CRITIC_WARMUP = "critic_warmup"
+    ONLINE = "online"
+
+
+class Consumes(Enum):
+    """What a learner's update takes. The package's runner feeds single transitions so far."""
+
+    TRANSITIONS = "single transitions"
+    N_STEP = "n-step transitions"
+    ROLLOUTS = "whole rollouts with log-probabilities"
+
+
+@dataclass(frozen=True)
+class DataNeeds:
+    """What data a learner's updates take, and how many updates there are a step.
+
+    Args:
+        data: single transitions, n-step transitions or whole rollouts.
+        batches: for one environment step the minibatches in their order, each with the names of
+            the networks that it trains: twenty critic updates and then one of the actor are
+            ``(("critic",),) * 20 + (("actor",),)``.
+        n_step: n, of the returns; 1 unless ``data`` is n-step transitions.
+
+    Raises:
+        UserError: if n does not go with the data, or a minibatch trains nothing.
+    """
+
+    data: Consumes
+    batches: tuple[tuple[str, ...], ...]
+    n_step: int = 1
+
+    def __post_init__(self) -> None:
+        if self.n_step < 1:
+            raise UserError(f"n_step={self.n_step} must be at least 1")
+        if self.n_step > 1 and self.data is not Consumes.N_STEP:
+            raise UserError(
+                f"n_step={self.n_step} is for learners from n-step transitions, and this learner "
+                f"takes {self.data.value}; leave n_step at 1"
+            )
+        if not self.batches or not all(self.batches):
+            raise UserError(
+                f"batches={self.batches} must name at least one minibatch, and for each the "
+                "networks that it trains"
+            )
+
+    def updates(self, network: str) -> int:
+        """How many of a step's minibatches train the network of this name."""
+        return sum(network in names for names in self.batches)
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """Anything that acts for S seeds."""
+
+    def act(self, obs: Observation, streams: Streams | None) -> Float[Tensor, "S E A"]:
+        """Actions in [-1, 1] for observations ``[S, E, O]``; without ``streams``, the mode."""
+        ...
+
+
+@runtime_checkable
+class SavablePolicy(Policy, Protocol):
+    """A policy that a checkpoint keeps, and from which the same policy can be made again.
+
+    Its class is registered by ``jsrl.networks.seed_policy.register_policy`` and takes the described
+    arguments as keywords. ``SeedPolicy`` of that file has everything but ``act``.
+    """
+
+    num_seeds: int
+    """S."""
+
+    observation_size: int
+    """O, the number of columns that it is given."""
+
+    action_size: int
+    """A."""
+
+    def describe(self) -> dict[str, Any]:
+        """``class``, the registered name, and ``arguments``, plain values by keyword.
+
+        One of the arguments is ``num_seeds``.
+        """
+        ...
+
+    def select(self, index: int | Sequence[int]) -> Self:
+        """A frozen copy for one seed alone (S = 1), or for the seeds at these indices in order."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors by name, as ``torch.nn.Module`` has it."""
+        ...
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> Any:
+        """Take over what ``state_dict`` gave."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """This policy, on another device."""
+        ...
+
+
+class Guide(Protocol):
+    """A frozen policy that acts for the first steps of an episode."""
+
+    fingerprint: str
+    """A hash of what the guide is, stored in every checkpoint."""
+
+    def act(
+        self, obs: Observation, streams: Streams | None, mask: Bool[Tensor, "S E"]
+    ) -> Float[Tensor, "S E A"]:
+        """Actions in [-1, 1]. Only rows in ``mask`` are looked at; the others come back as 0.
+
+        Raises:
+            UserError: if the guide returns NaN, a wrong shape, or an action outside the space.
+        """
+        ...
+
+    def reset(self, mask: Bool[Tensor, "S E"]) -> None:
+        """New episodes begin in the rows of ``mask``."""
+        ...
+
+
+class Learner(Protocol):
+    """A learning algorithm for S seeds at once."""
+
+    consumes: Consumes
+
+    def draws(self, streams: Streams) -> Draws:
+        """Draw the random tensors that the next update needs."""
+        ...
+
+    def update(self, batch: Batch, draws: Draws) -> Metrics:
+        """One gradient step for all seeds; the metrics stay on the device."""
+        ...
+
+    def start_phase(self, phase: Phase, updates: int) -> None:
+        """Begin a phase of ``updates`` updates: schedules restart, none runs on from before."""
+        ...
+
+    def policy(self) -> Policy:
+        """The policy being learnt; it follows later updates."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Networks, targets, optimisers, schedules and clocks: tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class Curriculum(Protocol):
+    """How long the guide acts. A pure value of one seed: same inputs, same steps."""
+
+    @property
+    def stage(self) -> int: ...
+
+    def guide_steps(self, streams: Streams) -> int:
+        """The number h of guide steps of one episode, drawn at its start and kept to its end."""
+        ...
+
+    def advance(self, evaluation: float, step: int) -> Self:
+        """The curriculum after an evaluation at environment step ``step``."""
+        ...
+
+
+class Buffer(Protocol):
+    """Storage of transitions, read only through ``sample``, so that it may be memory-mapped."""
+
+    def add(self, rows: Float[np.ndarray, "S E width"]) -> None:
+        """Store one transition of every environment."""
+        ...
+
+    def sample(self, indices: Int[Tensor, "S B"]) -> Float[Tensor, "S B width"]:
+        """The transitions at ``indices``."""
+        ...
+
+
+class StepObserver(Protocol):
+    """Watches policies while they act, and changes nothing."""
+
+    def begin_step(self) -> AbstractContextManager[Any] | None:
+        """Called before every step: a context to act in, or None if the step is not watched."""
+        ...
+
+    def acted(self, moment: Moment) -> None:
+        """Called after a step that is watched, with what was seen and done in it."""
+        ...
+
+    def restart(self) -> None:
+        """Called when episodes are numbered from 0 again."""
+        ...
+
+
+@runtime_checkable
+class SamplingPolicy(Protocol):
+    """A policy whose samples may be drawn for some seeds only, from draws of a given name."""
+
+    def sample(
+        self,
+        obs: Observation,
+        streams: Streams,
+        name: str,
+        where: Sequence[bool] | None = None,
+    ) -> Float[Tensor, "S E A"]:
+        """Sampled actions in [-1, 1]; a seed outside of ``where`` draws nothing from its stream."""
+        ...
+
+
+@runtime_checkable
+class ExportablePolicy(Protocol):
+    """A policy whose mode is a module that can be written to a file."""
+
+    def mode_module(self, index: int) -> nn.Module:
+        """The mode of seed ``index``: float32 rows ``[n, O]`` to actions ``[n, A]`` in [-1, 1].
+
+        The module is a copy on the CPU, without gradients, and has no axis of seeds.
+        """
+        ...
+
+
+@runtime_checkable
+class NormalisingPolicy(Protocol):
+    """A policy that knows the mean and the spread of the observations it was trained on."""
+
+    def normaliser(self) -> tuple[Float[Tensor, " O"], Float[Tensor, " O"]]:
+        """The mean and the standard deviation, 0 and 1 where the policy does not normalise."""
+        ...
+
+
+@runtime_checkable
+class FreezesSeeds(Protocol):
+    """A learner that freezes a seed whose loss was not finite, and says so."""
+
+    @property
+    def alive(self) -> Bool[Tensor, " S"]:
+        """False for seeds that were frozen."""
+        ...
+
+
+@runtime_checkable
+class StartsFromState(Protocol):
+    """A learner that can begin with networks of another one: ``start=warm`` and ``start=naive``."""
+
+    def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
+        """Copy the networks of the seeds at ``rows`` of the other learner's ``state_dict``."""
+        ...
+
+
+@runtime_checkable
+class HasTwinValues(Protocol):
+    """A learner with two critics, whose disagreement the monitor shows."""
+
+    def twin_values(
+        self, observations: Float[Tensor, "S N O"], actions: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K critics."""
+        ...
+
+
+@runtime_checkable
+class PredictsValues(Protocol):
+    """A learner that can say what its networks predict for states and actions."""
+
+    def predict(
+        self, observations: Float[Tensor, "S N O"], actions: Float[Tensor, "S N A"]
+    ) -> dict[str, Float[Tensor, "S N"]]:
+        """Predictions by name, such as ``value`` and ``critic``."""
+        ...
+
+
+@runtime_checkable
+class ComputesReward(Protocol):
+    """A goal environment that says what a step's reward would be under another goal."""
+
+    def compute_reward(
+        self,
+        achieved_goal: Float[np.ndarray, "n G"],
+        desired_goal: Float[np.ndarray, "n G"],
+        info: Any,
+    ) -> Any:
+        """The rewards ``[n]``; ``info`` is a list of n dictionaries, which are empty."""
+        ...
+
+
+@runtime_checkable
+class ComputesTermination(Protocol):
+    """A goal environment that says whether a step would end its episode under another goal."""
+
+    def compute_terminated(
+        self,
+        achieved_goal: Float[np.ndarray, "n G"],
+        desired_goal: Float[np.ndarray, "n G"],
+        info: Any,
+    ) -> Any:
+        """Whether the task is done, ``[n]``; many environments answer for one step only."""
+        ...
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """A guide, or a user's policy, that may have a memory: whether it has is what it says."""
+
+    stateful: bool
+
+
+@runtime_checkable
+class Stochastic(Protocol):
+    """A user's policy that draws random numbers, if it says so."""
+
+    stochastic: bool
+
+
+@runtime_checkable
+class ResetsRows(Protocol):
+    """A user's policy with a memory, which forgets single episodes."""
+
+    def reset(self, *, rows: Int[np.ndarray, " n"]) -> None:
+        """New episodes begin in these rows."""
+        ...
+
+
+@runtime_checkable
+class ActsOnRows(Protocol):
+    """A user's object that acts by its method ``act``."""
+
+    def act(self, observations: Float[np.ndarray, "n O"]) -> Any:
+        """Actions ``[n, A]``."""
+        ...
+
+
+@runtime_checkable
+class PredictsActions(Protocol):
+    """A user's object that acts by its method ``predict``, as those of other libraries do."""
+
+    def predict(self, observations: Float[np.ndarray, "n O"]) -> Any:
+        """Actions ``[n, A]``."""
+        ...
+
+
+@runtime_checkable
+class KnowsItsRange(Protocol):
+    """A user's object that knows in which range it answers, such as one with an action space.
+
+    Both are one number or ``[A]``, or None where it does not know after all. Without them it is
+    taken to answer in the environment's own bounds.
+    """
+
+    action_low: Any
+    action_high: Any
+
+
+@runtime_checkable
+class InAMaze(Protocol):
+    """An environment in a maze, of gymnasium-robotics or of this package."""
+
+    maze: Any
+
+
+@runtime_checkable
+class Simulated(Protocol):
+    """An environment of MuJoCo."""
+
+    model: Any
+    """What ``mujoco.MjModel`` is."""
+
+
+@runtime_checkable
+class HoldsPoint(Protocol):
+    """A maze of gymnasium-robotics with a point in it, which is an environment of its own."""
+
+    point_env: Any
+
+
+@runtime_checkable
+class HoldsAnt(Protocol):
+    """A maze of gymnasium-robotics with an ant in it, which is an environment of its own."""
+
+    ant_env: Any
+
+
+def has_memory(actor: object) -> bool:
+    """Whether a guide or a user's policy says that it remembers earlier steps of an episode."""
+    return isinstance(actor, Stateful) and bool(actor.stateful)

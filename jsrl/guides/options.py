@@ -1,0 +1,99 @@
+"""What all guides share in the configuration: their options, their registry, what they get."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+
+from jsrl.core.protocols import Guide
+from jsrl.core.ranges import all_finite, required
+from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.specs import EnvSpec
+from jsrl.envs.make import EnvSettings
+from jsrl.guides.view import GuideView
+
+
+@dataclass
+class GuideOptions(KindOptions):
+    """What every guide has."""
+
+    pretrained = False
+    """Whether the run trains it first, from offline data."""
+    has_networks = False
+    """Whether a learner can begin from its networks."""
+
+    def view(self) -> GuideView:
+        """How the guide sees the environment: as it is, unless its kind has options for that."""
+        return GuideView()
+
+    def check(self) -> None:
+        """Raise UserError for the first value that is out of range."""
+        all_finite("guide", self)
+
+
+@dataclass
+class ViewOptions(GuideOptions):
+    """Of guides that may see the environment in their own way."""
+
+    # Names of parts of a dictionary observation, or column numbers; null is all of it.
+    observation: list[Any] | None = None
+    # Subtracted from the guide's observations; null: 0.
+    mean: list[float] | None = None
+    # By which they are divided; null: 1.
+    std: list[float] | None = None
+    # The range in which the guide itself answers, one number or one for each action. Null is what
+    # its kind knows: python, torchscript and onnx answer in the environment's own bounds, unless a
+    # Python object says otherwise; run, offline and npz in [-1, 1].
+    action_low: Any = None
+    # The upper end of that range.
+    action_high: Any = None
+
+    def view(self) -> GuideView:
+        return GuideView(
+            observation=None if self.observation is None else tuple(self.observation),
+            mean=self.mean,
+            std=self.std,
+            action_low=self.action_low,
+            action_high=self.action_high,
+        )
+
+
+@dataclass
+class FileOptions(ViewOptions):
+    """Of guides from a file."""
+
+    # The file, or the run directory, that the guide is in.
+    path: str | None = None
+
+    WANTED = "a file"
+
+    def check(self) -> None:
+        super().check()
+        required("guide.path", self.path, f"guide={self.kind}", self.WANTED)
+
+
+@dataclass(frozen=True)
+class GuideInputs:
+    """What every guide is made from, beside its options.
+
+    Args:
+        spec: of the environment that it acts in.
+        seeds: of the run, one guide each or one for all.
+        device: where networks act.
+        env: from which an environment can be made, for guides that read its maze or its model.
+    """
+
+    spec: EnvSpec
+    seeds: list[int]
+    device: torch.device
+    env: EnvSettings
+
+
+class MakeGuide(Protocol):
+    """Makes a guide; None for the kinds that have none before the run begins."""
+
+    def __call__(self, options: Any, inputs: GuideInputs) -> Guide | None: ...
+
+
+guides: Registry[MakeGuide] = Registry("guide", GuideOptions)
+"""The kinds of ``guide=…``."""

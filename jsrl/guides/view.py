@@ -1,0 +1,266 @@
+"""How a guide sees the environment: its columns, its normaliser, the units of its actions."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from jsrl.core.conversions import Numbers, action_line, is_unit_range, show_range
+from jsrl.core.errors import UserError
+from jsrl.core.specs import EnvSpec
+
+TOLERANCE = 1e-4
+"""How far outside the space, in units of half its range, rounding may carry an action."""
+
+
+@dataclass(frozen=True)
+class ActionRange:
+    """A range in which a guide answers, and where it is known from.
+
+    Args:
+        low: lower bound, one number or ``[A]``.
+        high: upper bound, above it.
+        source: for messages: ``the bounds of Pendulum-v1``.
+        prefix: of the names of the bounds in messages, ``guide.`` for the configuration's keys.
+    """
+
+    low: Numbers
+    high: Numbers
+    source: str
+    prefix: str = ""
+
+    def bounds(self, spec: EnvSpec) -> tuple[Float[Tensor, " A"], Float[Tensor, " A"]]:
+        """Both bounds in float64.
+
+        Raises:
+            UserError: if their number is not that of the environment's actions, one is not finite,
+                or the lower is not below the upper one.
+        """
+        low = _vector(f"{self.prefix}action_low", self.low, spec.action_size)
+        high = _vector(f"{self.prefix}action_high", self.high, spec.action_size)
+        if not (low < high).all():
+            raise UserError(
+                f"{self.prefix}action_low={self.low!r} must be below "
+                f"{self.prefix}action_high={self.high!r} in every action ({self.source})"
+            )
+        return low, high
+
+    def of_dimension(self, column: int) -> str:
+        """The range of one dimension as text."""
+        low, high = np.ravel(self.low), np.ravel(self.high)
+        return show_range(float(low[column % len(low)]), float(high[column % len(high)]))
+
+
+POLICY_RANGE = ActionRange(-1.0, 1.0, "the range of policies")
+"""Policies of this package, and whatever was made for it, answer in [-1, 1]."""
+
+
+def environment_range(spec: EnvSpec) -> ActionRange:
+    """The environment's own bounds: what a guide from elsewhere answers in."""
+    return ActionRange(spec.action_low, spec.action_high, f"the bounds of {spec.id}")
+
+
+@runtime_checkable
+class Viewed(Protocol):
+    """A guide that sees and answers through a view."""
+
+    name: str
+    view: "BoundView"
+
+
+def guide_line(guide: object) -> str | None:
+    """How a guide's actions become the environment's, or None where nothing is converted."""
+    return guide.view.action_line(guide.name) if isinstance(guide, Viewed) else None
+
+
+@dataclass(frozen=True)
+class GuideView:
+    """How a guide sees observations and in which range it answers, as plain values.
+
+    A guide was made elsewhere, perhaps for another observation and another action scale; it keeps
+    its own, whatever the learner uses.
+
+    Args:
+        observation: what to select from the flat observation, in this order: names of parts of
+            ``EnvSpec.layout``, or column indices; None for all of it. O' columns result.
+        mean: the guide's own normaliser, after selection: one number or ``[O']``; None for 0.
+        std: the same, for the standard deviation; None for 1.
+        action_low: lower bound of the guide's own actions, one number or ``[A]``; None for what
+            its kind answers in, see ``bind``.
+        action_high: upper bound, None where the lower is. The range is mapped linearly to the
+            environment's.
+    """
+
+    observation: tuple[str | int, ...] | None = None
+    mean: Numbers | None = None
+    std: Numbers | None = None
+    action_low: Numbers | None = None
+    action_high: Numbers | None = None
+
+    def bind(self, spec: EnvSpec, answers_in: ActionRange = POLICY_RANGE) -> "BoundView":
+        """This view of one environment.
+
+        Args:
+            spec: of the environment.
+            answers_in: the range in which guides of this kind answer, where this view says none.
+
+        Raises:
+            UserError: if a name, an index, a size or a range does not fit; it names the key.
+        """
+        columns = None
+        if self.observation is not None:
+            columns = [c for entry in self.observation for c in _columns(entry, spec)]
+            if not columns:
+                raise UserError("guide.observation is empty; name at least one part, or leave null")
+        size = spec.observation_size if columns is None else len(columns)
+        mean = _vector("guide.mean", 0.0 if self.mean is None else self.mean, size).float()
+        std = _vector("guide.std", 1.0 if self.std is None else self.std, size).float()
+        if not (std > 0).all():
+            raise UserError(f"guide.std={self.std!r} must be positive in every column")
+        own = self._range(answers_in)
+        low, high = own.bounds(spec)
+        return BoundView(
+            columns=None if columns is None else torch.tensor(columns),
+            mean=None if self.mean is None and self.std is None else mean,
+            std=None if self.mean is None and self.std is None else std,
+            scale=(2 / (high - low)).float(),
+            offset=((high + low) / (high - low)).float(),
+            answers_in=own,
+            size=size,
+            values=replace(self, action_low=own.low, action_high=own.high),
+            spec=spec,
+        )
+
+    def _range(self, answers_in: ActionRange) -> ActionRange:
+        if self.action_low is None and self.action_high is None:
+            # One way to write it, so that the same range has the same fingerprint.
+            if is_unit_range(answers_in.low, answers_in.high):
+                return replace(answers_in, low=-1.0, high=1.0)
+            return answers_in
+        if self.action_low is None or self.action_high is None:
+            given, absent = ("low", "high") if self.action_high is None else ("high", "low")
+            value = self.action_low if self.action_high is None else self.action_high
+            raise UserError(
+                f"guide.action_{given}={value!r} is set without guide.action_{absent}; set both, "
+                "or none of them"
+            )
+        return ActionRange(
+            self.action_low, self.action_high, "guide.action_low and guide.action_high", "guide."
+        )
+
+
+@dataclass(frozen=True)
+class BoundView:
+    """A ``GuideView`` of one environment, checked: O' = ``size`` columns in, A actions out.
+
+    Args:
+        columns: those that the guide sees; None for all.
+        mean: its normaliser; None for none.
+        std: the same.
+        scale: 2/(high - low) of the range in which it answers.
+        offset: (high + low)/(high - low).
+        answers_in: that range.
+        size: O'.
+        values: the view with nothing left to its kind: what a fingerprint is taken of.
+        spec: of the environment.
+    """
+
+    columns: Tensor | None
+    mean: Tensor | None
+    std: Tensor | None
+    scale: Float[Tensor, " A"]
+    offset: Float[Tensor, " A"]
+    answers_in: ActionRange
+    size: int
+    values: GuideView
+    spec: EnvSpec
+
+    def action_line(self, name: str) -> str | None:
+        """How the actions of guide ``name`` become those of the environment, for a run's start."""
+        own = self.answers_in
+        return action_line(f"guide {name}", own.low, own.high, own.source, self.spec)
+
+    @property
+    def keeps_actions(self) -> bool:
+        """Whether answers are taken as they are: they are in [-1, 1]."""
+        return is_unit_range(self.answers_in.low, self.answers_in.high)
+
+    def observe(self, obs: Float[Tensor, "*N O"]) -> Float[Tensor, "*N O2"]:
+        """Observations as the guide knows them: selected, then normalised."""
+        if self.columns is not None:
+            obs = obs.index_select(-1, self.columns.to(obs.device))
+        if self.mean is not None and self.std is not None:
+            obs = (obs - self.mean.to(obs.device)) / self.std.to(obs.device)
+        return obs
+
+    def respond(
+        self,
+        answers: Float[Tensor, "*N A"],
+        name: str,
+        mask: Bool[Tensor, "*N"] | None = None,
+    ) -> Float[Tensor, "*N A"]:
+        """The guide's answers, checked, mapped to [-1, 1] and clipped; 0 outside of ``mask``.
+
+        Only what rounding carried outside by less than ``TOLERANCE`` is clipped.
+
+        Raises:
+            UserError: if an answer in ``mask`` is not finite, or outside the guide's range.
+        """
+        # Written so that the range [-1, 1] is mapped to itself exactly.
+        actions = answers * self.scale.to(answers.device) - self.offset.to(answers.device)
+        if mask is not None:
+            actions = torch.where(mask.unsqueeze(-1), actions, 0.0)
+        # One comparison for both faults: it is false for NaN too.
+        good = actions.abs() <= 1 + TOLERANCE
+        if not good.all():
+            self._refuse(answers, good, name)
+        return actions.clamp(-1, 1)
+
+    def _refuse(self, answers: Tensor, good: Tensor, name: str) -> None:
+        position = tuple(int(i) for i in (~good).nonzero()[0])
+        value, column = float(answers[position]), position[-1]
+        expected = self.answers_in.of_dimension(column)
+        if not math.isfinite(value):
+            raise UserError(
+                f"guide {name} returned {value} for action {column}; expected finite numbers in "
+                f"{expected}; see whether it needs guide.mean and guide.std"
+            )
+        raise UserError(
+            f"guide {name} returned {value:g} for action {column}, outside of {expected} "
+            f"({self.answers_in.source}); set guide.action_low and guide.action_high to the range "
+            "in which it answers, or clip in the guide"
+        )
+
+
+def _columns(entry: str | int, spec: EnvSpec) -> list[int]:
+    if isinstance(entry, str):
+        for name, start, stop in spec.layout:
+            if name == entry:
+                return list(range(start, stop))
+        names = [name for name, _, _ in spec.layout]
+        raise UserError(f"guide.observation: {spec.id} has no part {entry!r}; it has {names}")
+    if not isinstance(entry, int) or not 0 <= entry < spec.observation_size:
+        raise UserError(
+            f"guide.observation: {entry!r} is none of the {spec.observation_size} columns of "
+            f"{spec.id}; give whole numbers from 0, or names of parts"
+        )
+    return [entry]
+
+
+def _vector(key: str, value: Numbers, size: int) -> Float[Tensor, " N"]:
+    if isinstance(value, str):
+        raise UserError(f"{key}={value!r} is neither a number nor a list of them")
+    numbers = [value] * size if isinstance(value, int | float) else list(value)
+    if len(numbers) != size:
+        raise UserError(f"{key} has {len(numbers)} numbers; expected {size}, or a single one")
+    try:
+        vector = torch.tensor(numbers, dtype=torch.float64)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{key}={value!r} is neither a number nor a list of them") from error
+    if not vector.isfinite().all():
+        raise UserError(f"{key}={value!r} must be finite")
+    return vector

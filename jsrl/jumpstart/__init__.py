@@ -1,0 +1,1 @@
+"""The method itself: when the guide hands over to the exploration-policy."""

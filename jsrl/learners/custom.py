@@ -1,0 +1,57 @@
+"""A learner of the user's own, by ``module:attribute`` or ``file.py:attribute``."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from jsrl.core.errors import UserError
+from jsrl.core.loading import check_arguments, load_attribute
+from jsrl.core.protocols import Consumes, Learner
+from jsrl.core.ranges import required
+from jsrl.learners.options import LearnerInputs, LearnerOptions, learners
+
+
+@dataclass
+class CustomOptions(LearnerOptions):
+    """Of ``learner=custom``."""
+
+    # What makes the learner: module:attribute or file.py:attribute.
+    target: str | None = None
+    # Its keyword arguments, as learner.arguments.NAME=VALUE.
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+    advice = "what the learner is to be given goes into learner.arguments.NAME=VALUE"
+    networks = ()
+
+    def check(self) -> None:
+        super().check()
+        what = "module:attribute or file.py:attribute"
+        required("learner.target", self.target, "learner=custom", what)
+
+
+@learners.register("custom", CustomOptions)
+def make_custom(options: CustomOptions, inputs: LearnerInputs) -> Learner:
+    """What the user's own object makes of the sizes, the seeds' streams and the arguments.
+
+    Raises:
+        UserError: if there is no such object, it does not take these, or it needs other data than
+            single transitions.
+    """
+    options.check()
+    target = str(options.target)
+    attribute = load_attribute(target, "learner.target")
+    given = {
+        "streams": inputs.streams,
+        "observation_size": inputs.observation_size,
+        "action_size": inputs.action_size,
+        "batch_size": options.batch_size,
+        "device": inputs.device,
+        **options.arguments,
+    }
+    check_arguments(attribute, given, target, "learner.arguments")
+    learner: Learner = attribute(**given)
+    if learner.consumes is not Consumes.TRANSITIONS:
+        raise UserError(
+            f"learner.target={target!r} consumes {learner.consumes.value}; the runner feeds "
+            "single transitions, among them the guide's, which are off-policy"
+        )
+    return learner

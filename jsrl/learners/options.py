@@ -1,0 +1,122 @@
+"""What all learners share in the configuration: their options, their registry, what they get."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Learner
+from jsrl.core.ranges import all_finite, at_least, one_of
+from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.streams import Streams
+from jsrl.networks.hidden_layers import NetworkLayers
+from jsrl.networks.layers import INITIALISATIONS
+
+
+@dataclass
+class LearnerOptions(KindOptions):
+    """What every learner has."""
+
+    # Transitions of each seed in an update.
+    batch_size: int = 256
+    # The dataset's actions are clipped to ± this when they are read.
+    data_action_clip: float | None = None
+
+    learns_online = True
+    """Whether it can learn from transitions that are collected."""
+    networks: ClassVar[tuple[str, ...]] = ("actor", "critic", "value")
+    """Those of its networks whose activation the configuration gives."""
+    about_data: ClassVar[tuple[str, ...]] = ("data_action_clip",)
+    """Options that are about offline data."""
+
+    def check(self) -> None:
+        """Raise UserError for the first value that is out of range."""
+        at_least("learner.batch_size", self.batch_size, 1)
+        check_clip("data_action_clip", self.data_action_clip)
+        all_finite("learner", self)
+
+    def reward_transform(self) -> tuple[float, float] | None:
+        """By what the learner multiplies rewards, and what it adds then; None if it uses none."""
+        return None
+
+
+@dataclass
+class ActorOptions(LearnerOptions):
+    """Of learners that train a Gaussian policy; see ``GaussianPolicy``."""
+
+    # Widths of the hidden layers of every network.
+    hidden: list[int] = field(default_factory=lambda: [256, 256])
+    # Of Adam, for every network.
+    learning_rate: float = 3e-4
+    # Share of the actor's hidden units that is left out in an update, in [0, 1).
+    dropout: float = 0.0
+    # Of the weights: orthogonal, pytorch or variance_scaling.
+    initialisation: str = "orthogonal"
+    # Whether the policy's mean passes a tanh.
+    tanh_mean: bool = True
+    # [low, high] of the policy's log standard deviation.
+    log_std_range: list[float] = field(default_factory=lambda: [-5.0, 2.0])
+    # The actor's learning rate in pre-training: cosine, down to 0, or constant.
+    actor_schedule: str = "cosine"
+    # Whether networks see observations normalised by the dataset's mean and spread.
+    normalise_observations: bool = False
+    # Actions are clipped to ± this when the policy acts, in (0, 1].
+    online_action_clip: float = 1.0
+
+    about_data = (*LearnerOptions.about_data, "normalise_observations")
+
+    def check(self) -> None:
+        super().check()
+        check_clip("online_action_clip", self.online_action_clip)
+        one_of("learner.actor_schedule", self.actor_schedule, ("cosine", "constant"))
+        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
+        if not 0 <= self.dropout < 1:
+            raise UserError(f"learner.dropout={self.dropout} must lie in [0, 1)")
+        if not self.learning_rate > 0:
+            raise UserError(f"learner.learning_rate={self.learning_rate} must be above 0")
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
+        if len(self.log_std_range) != 2 or self.log_std_range[0] > self.log_std_range[1]:
+            raise UserError(f"learner.log_std_range={self.log_std_range} must be [low, high]")
+
+
+def check_clip(name: str, clip: float | None) -> None:
+    """Raise UserError if a bound of actions does not lie in (0, 1]."""
+    if clip is not None and not 0 < clip <= 1:
+        raise UserError(f"learner.{name}={clip} must lie in (0, 1], the range of actions")
+
+
+@dataclass(frozen=True)
+class LearnerInputs:
+    """What every learner is made from, beside its options.
+
+    Args:
+        streams: the seeds; initial weights come from their stream ``initialisation``.
+        observation_size: O.
+        action_size: A.
+        device: where to train.
+        layers: what follows the hidden layers of each network.
+        observation_mean: of the dataset, for ``normalise_observations``, ``[O]``; None without.
+        observation_std: its standard deviation.
+    """
+
+    streams: Streams
+    observation_size: int
+    action_size: int
+    device: torch.device
+    layers: NetworkLayers = field(default_factory=NetworkLayers)
+    observation_mean: Float[Tensor, " O"] | None = None
+    observation_std: Float[Tensor, " O"] | None = None
+
+
+class MakeLearner(Protocol):
+    """Makes a fresh learner."""
+
+    def __call__(self, options: Any, inputs: LearnerInputs) -> Learner: ...
+
+
+learners: Registry[MakeLearner] = Registry("learner", LearnerOptions)
+"""The kinds of ``learner=…``."""

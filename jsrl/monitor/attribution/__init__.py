@@ -1,0 +1,1 @@
+"""Which episodes and columns a difference is due to."""

@@ -1,0 +1,138 @@
+"""The steps that a monitor watches: what was seen and done, when, and by whom."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numpy.typing import NDArray
+from torch import Tensor
+
+from jsrl.core.transitions import TransitionData
+
+PHASES = ("offline", "guide", "exploration", "evaluation", "deployed")
+"""Steps of ``offline`` come from a dataset. Those of ``guide`` and ``exploration`` come from online
+learning and are told apart by who acted."""
+
+EXPLORATION = PHASES.index("exploration")
+
+ACTORS = ("guide", "exploration", "data")
+"""Who acted; whoever made a dataset is called ``data``."""
+
+
+@dataclass(frozen=True)
+class WatchedSteps:
+    """N steps of one seed's policy, in the order in which they were taken.
+
+    Args:
+        observations: the observations as the environment gave them.
+        actions: the actions in [-1, 1], as the environment took them.
+        step: the environment steps of the seed so far; in a dataset, the place of the transition.
+        episode: the number of the episode, which is unique within seed and phase.
+        time: the steps since the episode began.
+        phase: an index into ``PHASES``.
+        stage: the stage of the curriculum, or -1 where there is no curriculum.
+        actor: an index into ``ACTORS``.
+        seed: the seed of the policy.
+    """
+
+    observations: Float[NDArray[np.float32], "N O"]
+    actions: Float[NDArray[np.float32], "N A"]
+    step: Int[NDArray[np.int64], " N"]
+    episode: Int[NDArray[np.int64], " N"]
+    time: Int[NDArray[np.int64], " N"]
+    phase: Int[NDArray[np.int64], " N"]
+    stage: Int[NDArray[np.int64], " N"]
+    actor: Int[NDArray[np.int64], " N"]
+    seed: Int[NDArray[np.int64], " N"]
+
+    @classmethod
+    def concatenate(cls, parts: Sequence["WatchedSteps"]) -> Self:
+        """The steps of all parts, one part after the other; there must be at least one part."""
+        return cls(
+            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
+        )
+
+    @classmethod
+    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
+        """Steps that were stored in a checkpoint by ``state_dict``."""
+        return cls(**{name: state[name].numpy() for name in FIELDS})
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """A copy of the steps as tensors, for a checkpoint."""
+        return {name: torch.from_numpy(getattr(self, name).copy()) for name in FIELDS}
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def take(self, which: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "WatchedSteps":
+        """The steps at these places, or those where a mask is true; a slice gives a view."""
+        return WatchedSteps(**{name: getattr(self, name)[which] for name in FIELDS})
+
+    def where(
+        self, phase: str | None = None, stage: int | None = None, seed: int | None = None
+    ) -> NDArray[np.bool_]:
+        """A mask of the steps of a phase, a stage and a seed, each of which may be None for all.
+
+        Raises:
+            ValueError: if there is no such phase.
+        """
+        mask = np.ones(len(self), bool)
+        if phase is not None:
+            mask &= self.phase == PHASES.index(phase)
+        if stage is not None:
+            mask &= self.stage == stage
+        if seed is not None:
+            mask &= self.seed == seed
+        return mask
+
+    def episodes(self) -> list["WatchedSteps"]:
+        """The steps of each episode, in the order of the episodes' numbers within seed and phase.
+
+        An episode gets its number when it begins. In the order in which they end, the last of
+        several episodes at a time would be the long ones, which differ from the others. An episode
+        that the guide begins and the exploration-policy ends is a single one.
+        """
+        keys = np.stack([self.seed, phase_of_episode(self.phase), self.episode], 1)
+        names, which = np.unique(keys, axis=0, return_inverse=True)
+        return [self.take(which.reshape(-1) == i) for i in range(len(names))]
+
+
+FIELDS = tuple(field.name for field in fields(WatchedSteps))
+"""What is known of each step; these names also stand in recordings and checkpoints."""
+
+
+def phase_of_episode(phase: Int[NDArray[np.int64], " N"]) -> Int[NDArray[np.int64], " N"]:
+    """The phase that a whole episode counts as: if the guide begins it, it is ``exploration``."""
+    return np.where(phase == PHASES.index("guide"), EXPLORATION, phase)
+
+
+def steps_of_dataset(
+    data: TransitionData,
+    first_places: Int[NDArray[np.int64], " N"],
+    numbers: Int[NDArray[np.int64], " N"],
+    seed: int,
+) -> WatchedSteps:
+    """The transitions of a dataset, as if the policy of a seed had seen them.
+
+    Args:
+        data: N transitions, episode after episode.
+        first_places: for each transition, the place at which its episode begins.
+        numbers: for each transition, the number of its episode.
+        seed: the seed of the policy.
+    """
+    count = len(data)
+    places = np.arange(count)
+    return WatchedSteps(
+        observations=data.observations,
+        actions=data.actions,
+        step=places,
+        episode=numbers,
+        time=places - first_places,
+        phase=np.full(count, PHASES.index("offline")),
+        stage=np.full(count, -1),
+        actor=np.full(count, ACTORS.index("data")),
+        seed=np.full(count, seed),
+    )

@@ -1,0 +1,1 @@
+"""Tests that tell whether episodes differ from a reference."""

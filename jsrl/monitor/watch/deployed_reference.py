@@ -1,0 +1,88 @@
+"""Writes the reference of a deployed monitor, and reads it in another process."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import SavablePolicy
+from jsrl.monitor.capture.layers import LayerCapture
+from jsrl.monitor.capture.recording import Recording
+from jsrl.monitor.capture.recording_files import require_same_network
+from jsrl.monitor.capture.recording_writer import RecordingWriter
+from jsrl.monitor.capture.samples import Sample, as_arrays
+from jsrl.monitor.capture.steps import WatchedSteps
+
+
+def write_reference(folder: Path, episodes: Sequence[Sample], interval: int) -> None:
+    """Write at least one episode, numbered anew, in the place of what the folder held.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
+    sizes = {n: v.shape[1] for n, v in episodes[0].activations.items()}
+    writer = RecordingWriter(folder, sizes, chunks=None, interval=interval)
+    writer.clear()
+    for number, sample in enumerate(episodes):
+        steps = replace(sample.steps, episode=np.full(len(sample.steps), number))
+        writer.add(steps, as_arrays(sample.activations))
+    writer.complete()
+
+
+def read_reference(
+    folder: Path, capture: LayerCapture, interval: int, wanted: int, seed: int | None
+) -> Iterator[Sample]:
+    """The latest episodes of a recording, as the network sees them now.
+
+    Args:
+        folder: the folder of the recording.
+        capture: the layers of the network.
+        interval: the steps from one that is watched to the next.
+        wanted: how many episodes are read.
+        seed: whose episodes are read; needed where a recording holds several seeds.
+
+    Raises:
+        UserError: if the recording is of another network, of another interval, or too short.
+    """
+    recording = Recording(folder)
+    if recording.interval != interval:
+        raise UserError(
+            f"{folder} was recorded every {recording.interval} steps, this monitor looks every "
+            f"{interval}: use interval={recording.interval}"
+        )
+    episodes = recording.episodes(seed=seed)
+    seeds = sorted({int(steps.seed[0]) for steps in episodes})
+    if len(seeds) > 1:
+        raise UserError(f"{folder} holds seeds {seeds}; name one of them by seed=")
+    if len(episodes) < wanted:
+        raise UserError(
+            f"{folder} holds {len(episodes)} episodes; this monitor has reference={wanted}"
+        )
+    for episode in episodes[-wanted:]:
+        yield Sample(episode, _activations(episode, recording, capture))
+
+
+def _activations(
+    episode: WatchedSteps, recording: Recording, capture: LayerCapture
+) -> dict[str, Tensor]:
+    observations = torch.from_numpy(episode.observations).to(capture.device)
+    # A policy of this package has an axis of seeds, here of one.
+    has_seeds = isinstance(capture.module, SavablePolicy)
+    leading = observations.unsqueeze(0) if has_seeds else observations
+    try:
+        found = capture.forward(leading)
+    except RuntimeError as error:
+        raise UserError(
+            f"{recording.folder} does not fit: the policy, called with its observations as "
+            f"{list(leading.shape)}, says {error}; it is of another network, or of one whose "
+            "observations have more axes"
+        ) from error
+    activations = {n: v.reshape(len(episode), -1) for n, v in found.items()}
+    shared = {n: v.shape[1] for n, v in activations.items() if n in recording.sizes}
+    known = {n: size for n, size in recording.sizes.items() if n in shared}
+    require_same_network({"layers": known}, shared, recording.folder)
+    return activations

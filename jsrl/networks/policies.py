@@ -1,0 +1,126 @@
+"""Policies with a leading seed axis."""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from jsrl.core.streams import Streams
+from jsrl.networks.activations import Activation
+from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
+from jsrl.networks.seed_policy import register_policy
+
+
+@register_policy("GaussianPolicy")
+class GaussianPolicy(MlpPolicy):
+    """Gaussian policies with a state-independent standard deviation, one for each seed.
+
+    Args:
+        num_seeds: S.
+        observation_size: O.
+        action_size: A.
+        hidden: sizes of the hidden layers.
+        activation: what follows each hidden layer.
+        layer_norm: normalise hidden layers.
+        tanh_mean: squash the mean into (-1, 1).
+        log_std_range: bounds on the log standard deviation.
+        action_clip: actions are clipped, once, to ± this.
+        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+    """
+
+    def __init__(
+        self,
+        num_seeds: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+        layer_norm: bool = False,
+        tanh_mean: bool = True,
+        log_std_range: Sequence[float] = (-5.0, 2.0),
+        action_clip: float = 1.0,
+        normalise_observations: bool = False,
+    ) -> None:
+        super().__init__(
+            num_seeds,
+            observation_size,
+            action_size,
+            outputs=action_size,
+            hidden=hidden,
+            activation=activation,
+            layer_norm=layer_norm,
+            tanh_mean=tanh_mean,
+            log_std_range=log_std_range,
+            action_clip=action_clip,
+            normalise_observations=normalise_observations,
+        )
+        self.log_std = nn.Parameter(torch.zeros(num_seeds, 1, action_size))
+        self.tanh_mean = tanh_mean
+        self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
+        self.action_clip = action_clip
+
+    def forward(
+        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+    ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S 1 A"]]:
+        """Mean and log standard deviation."""
+        mean = self.outputs(obs, dropout)
+        return (
+            torch.tanh(mean) if self.tanh_mean else mean,
+            self.log_std.clamp(*self.log_std_range),
+        )
+
+    def log_prob(
+        self,
+        obs: Float[Tensor, "S B O"],
+        actions: Float[Tensor, "S B A"],
+        dropout: Sequence[Tensor] = (),
+    ) -> Float[Tensor, "S B"]:
+        """Log density of ``actions``, summed over action dimensions."""
+        mean, log_std = self(obs, dropout)
+        z = (actions - mean) * torch.exp(-log_std)
+        return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+
+    def mode(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B A"]:
+        """The clipped mean."""
+        mean, _ = self(obs)
+        return mean.clamp(-self.action_clip, self.action_clip)
+
+    @torch.inference_mode()
+    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Float[Tensor, "S E A"]:
+        """Sampled actions, or the mode without ``streams``; in [-1, 1]."""
+        return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        obs: Float[Tensor, "S E O"],
+        streams: Streams,
+        name: str,
+        where: Sequence[bool] | None = None,
+    ) -> Float[Tensor, "S E A"]:
+        """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
+        mean, log_std = self(obs)
+        noise = streams.normal(name, mean.shape[1:], where=where)
+        mean = mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
+        return mean.clamp(-self.action_clip, self.action_clip)
+
+    def mode_module(self, index: int) -> nn.Sequential:
+        """The mode of seed ``index`` in PyTorch's own layers, which keep their names.
+
+        It maps observations ``[*n, O]`` to actions ``[*n, A]``.
+        """
+        alone = self.select(index).cpu()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if self.normalise_observations:
+            layers["normalise"] = Normalise(alone.observation_mean, alone.observation_std)
+        # The output layer was registered last, so that this is the order of the forward.
+        for name, layer in alone.mlp.named_children():
+            layers[name] = without_seeds(layer)
+        if self.tanh_mean:
+            layers["tanh"] = nn.Tanh()
+        layers["clip"] = Clip(self.action_clip)
+        return nn.Sequential(layers).requires_grad_(False).eval()

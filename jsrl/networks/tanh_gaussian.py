@@ -1,0 +1,129 @@
+"""The policy of soft actor-critic: a Gaussian that passes a tanh."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jsrl.core.streams import Streams
+from jsrl.networks.activations import Activation
+from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.seed_policy import register_policy
+
+
+@register_policy("TanhGaussianPolicy")
+class TanhGaussianPolicy(MlpPolicy):
+    """tanh(u) of normal u, whose mean and standard deviation depend on the observation.
+
+    Haarnoja et al. 2018 (arXiv 1801.01290), appendix C. The perceptron gives A means and then A
+    log standard deviations, which are clipped as in the authors' code.
+
+    Args:
+        num_seeds: S.
+        observation_size: O.
+        action_size: A.
+        hidden: sizes of the hidden layers.
+        activation: what follows each hidden layer.
+        layer_norm: normalise hidden layers.
+        log_std_range: bounds on the log standard deviation.
+        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+    """
+
+    def __init__(
+        self,
+        num_seeds: int,
+        observation_size: int,
+        action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+        layer_norm: bool = False,
+        log_std_range: Sequence[float] = (-20.0, 2.0),
+        normalise_observations: bool = False,
+    ) -> None:
+        super().__init__(
+            num_seeds,
+            observation_size,
+            action_size,
+            outputs=2 * action_size,
+            hidden=hidden,
+            activation=activation,
+            layer_norm=layer_norm,
+            log_std_range=log_std_range,
+            normalise_observations=normalise_observations,
+        )
+        self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
+
+    def forward(
+        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+    ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S B A"]]:
+        """Mean and log standard deviation of u, before the tanh."""
+        mean, log_std = self.outputs(obs, dropout).chunk(2, dim=-1)
+        return mean, log_std.clamp(*self.log_std_range)
+
+    def sample_with_log_prob(
+        self, obs: Float[Tensor, "S B O"], noise: Float[Tensor, "S B A"]
+    ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S B"]]:
+        """Actions and their log density, both with gradients to the parameters.
+
+        Args:
+            obs: what is acted on.
+            noise: standard normal, drawn outside.
+        """
+        mean, log_std = self(obs)
+        before = mean + log_std.exp() * noise
+        return torch.tanh(before), _log_density(noise, log_std, before)
+
+    def log_prob(
+        self,
+        obs: Float[Tensor, "S B O"],
+        actions: Float[Tensor, "S B A"],
+        dropout: Sequence[Tensor] = (),
+    ) -> Float[Tensor, "S B"]:
+        """Log density of ``actions``, summed over action dimensions.
+
+        The density has no value at -1 and 1; there, it is that of the nearest number within.
+        """
+        mean, log_std = self(obs, dropout)
+        largest = 1 - torch.finfo(actions.dtype).eps / 2
+        within = actions.clamp(-largest, largest)
+        # PyTorch's own atanh rounds differently at another place of a row, and with it another
+        # number of seeds.
+        before = 0.5 * (torch.log1p(within) - torch.log1p(-within))
+        return _log_density((before - mean) * torch.exp(-log_std), log_std, before)
+
+    def mode(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B A"]:
+        """The tanh of the mean."""
+        mean, _ = self(obs)
+        return torch.tanh(mean)
+
+    @torch.inference_mode()
+    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Float[Tensor, "S E A"]:
+        """Sampled actions, or the mode without ``streams``; in [-1, 1]."""
+        return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
+
+    @torch.inference_mode()
+    def sample(
+        self,
+        obs: Float[Tensor, "S E O"],
+        streams: Streams,
+        name: str,
+        where: Sequence[bool] | None = None,
+    ) -> Float[Tensor, "S E A"]:
+        """Samples whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
+        mean, log_std = self(obs)
+        noise = streams.normal(name, mean.shape[1:], where=where)
+        return torch.tanh(mean + log_std.exp() * noise.to(mean.device, non_blocking=True))
+
+
+def _log_density(z: Tensor, log_std: Tensor, before: Tensor) -> Tensor:
+    """Of tanh(before), summed over action dimensions, where z is before in standard units.
+
+    What the tanh changes is log(1 - tanh²u) = 2·(log 2 - u - softplus(-2u)), and u + softplus(-2u)
+    is |u| + log(1 + exp(-2|u|)), which neither overflows nor cancels.
+    """
+    normal = -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi))
+    size = before.abs()
+    change = 2 * (math.log(2) - size - torch.log1p(torch.exp(-2 * size)))
+    return (normal - change).sum(-1)

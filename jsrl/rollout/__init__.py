@@ -1,0 +1,1 @@
+"""Stepping environments: collecting, evaluating, storing transitions."""

@@ -1,0 +1,129 @@
+"""What happens between two records of a run: episodes, the guide's share, throughput.
+
+Of the training episodes that ended, ``collect/return``, ``collect/success`` and ``collect/length``
+are means over all. They are also told apart by who acted: ``collect/combined_*`` are means over
+the episodes in which the guide took the first step or more, and ``collect/exploration_*`` over
+those in which the explorer acted alone, from the first step to the last.
+"""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from numpy.typing import NDArray
+
+from jsrl.rollout.collector import Episode
+
+COLUMNS = 3
+UNKNOWN = -1.0
+
+
+class Tracker:
+    """Gathers what the next record will say of S seeds.
+
+    Args:
+        num_seeds: S.
+    """
+
+    def __init__(self, num_seeds: int) -> None:
+        self._num_seeds = num_seeds
+        self._episodes: list[list[list[float]]] = []
+        self._guide_share: NDArray[np.float64] = np.zeros(num_seeds)
+        self._steps = 0
+        self._clear()
+
+    def add(
+        self, episodes: Sequence[Episode], guide_share: Float[NDArray[np.float32], " S"]
+    ) -> None:
+        """One step: the episodes that ended, and where the guide acted."""
+        for episode in episodes:
+            success = math.nan if episode.success is None else episode.success
+            self._episodes[episode.seed_index].append(
+                [
+                    *(episode.episode_return, success, float(episode.length)),
+                    float(episode.guide_steps > 0),
+                ]
+            )
+        self._guide_share += guide_share
+        self._steps += 1
+
+    def take(self) -> dict[str, list[float]]:
+        """Means since the last time, ``[S]`` each; NaN for a seed in which no episode ended."""
+        values: dict[str, list[float]] = {}
+        if self._steps:
+            values["collect/guide_fraction"] = (self._guide_share / self._steps).tolist()
+        values |= self._means("collect/", (0.0, 1.0, UNKNOWN))
+        values |= self._means("collect/combined_", (1.0,))
+        values |= self._means("collect/exploration_", (0.0,))
+        self._clear()
+        return values
+
+    def _means(self, prefix: str, guided: Sequence[float]) -> dict[str, list[float]]:
+        """Means of the episodes that the guide began, or did not; nothing if there are none."""
+        rows = [[row[:COLUMNS] for row in own if row[COLUMNS] in guided] for own in self._episodes]
+        if not any(rows):
+            return {}
+        means = [np.mean(own, 0).tolist() if own else [math.nan] * COLUMNS for own in rows]
+        names = ("return", "success", "length")
+        return {f"{prefix}{name}": [m[i] for m in means] for i, name in enumerate(names)}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "episodes": self._episodes,
+            "guide_share": self._guide_share.tolist(),
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        # Checkpoints of earlier versions do not say whether the guide acted.
+        self._episodes = [
+            [[*row, UNKNOWN][: COLUMNS + 1] for row in rows] for rows in state["episodes"]
+        ]
+        self._guide_share = np.array(state["guide_share"], np.float64)
+        self._steps = state["steps"]
+
+    def _clear(self) -> None:
+        self._episodes = [[] for _ in range(self._num_seeds)]
+        self._guide_share = np.zeros(self._num_seeds)
+        self._steps = 0
+
+
+class Stopwatch:
+    """Wall time of a run over all its starts, and rates since the last time it was asked."""
+
+    def __init__(self, seconds_before: float = 0.0) -> None:
+        self._before = seconds_before
+        self._started = self._asked = time.perf_counter()
+        self._counts: dict[str, int] = {}
+
+    def total(self) -> float:
+        """Seconds, those of earlier starts included."""
+        return self._before + time.perf_counter() - self._started
+
+    def begin(self, **counts: int) -> None:
+        """Rates are those from here on, where this has been counted before."""
+        self._asked, self._counts = time.perf_counter(), counts
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What happens meanwhile, an evaluation say, slows no rate down; the total counts it."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._asked += time.perf_counter() - began
+
+    def rates(self, **counts: int) -> dict[str, float]:
+        """How much each count grew a second since the last call; nothing at the first one."""
+        elapsed = max(time.perf_counter() - self._asked, 1e-9)
+        rates = {
+            f"throughput/{name}_per_second": (count - self._counts[name]) / elapsed
+            for name, count in counts.items()
+            if name in self._counts
+        }
+        self.begin(**counts)
+        return rates

@@ -1,0 +1,373 @@
+"""The components of one run, put together from its configuration, and their state."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
+from jsrl.core.devices import resolve_device
+from jsrl.core.errors import UserError
+from jsrl.core.nondeterminism import Sources
+from jsrl.core.protocols import (
+    FreezesSeeds,
+    Guide,
+    HasTwinValues,
+    Learner,
+    Policy,
+    SavablePolicy,
+    StartsFromState,
+    has_memory,
+)
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionLayout
+from jsrl.envs.make import Environments, describe_env
+from jsrl.guides import NetworkGuide, guide_line
+from jsrl.guides.network import OfflineOptions, RunOptions
+from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
+from jsrl.monitor.watch.training import TrainingMonitor
+from jsrl.networks.deployment import spec_values
+from jsrl.networks.saved_policies import describe_policy, unsavable_because
+from jsrl.rollout.collector import Collector
+from jsrl.rollout.evaluator import Evaluator
+from jsrl.rollout.online import OnlineRunner
+from jsrl.rollout.replay import OfflineBuffer, OnlineBuffer, Replay, pack
+from jsrl.run.build import (
+    build_dataset,
+    build_guide,
+    build_learner,
+    env_settings,
+    training_monitor_settings,
+)
+from jsrl.run.checks import offline_fraction
+from jsrl.settings.schema import TrainConfig
+
+
+class Components:
+    """Everything that acts, learns or remembers in a run of S seeds.
+
+    Args:
+        config: the configuration of the run.
+        collected: the file for data that the run collects itself.
+
+    Raises:
+        UserError: if a component cannot be made.
+    """
+
+    def __init__(self, config: TrainConfig, collected: Path) -> None:
+        self.config = config
+        # Before anything takes time: a file that is not there is told at once.
+        config.dataset.check_source()
+        self.device = self._usable_device()
+        self.settings = env_settings(config.env)
+        self.spec = describe_env(self.settings)
+        self._check_time_limit()
+        self._check_curriculum()
+        self.layout = TransitionLayout(self.spec.observation_size, self.spec.action_size)
+        self.sources = Sources(config.seeds, config.nondeterminism)
+        # Of evaluations: their start states, and the guide steps of their episodes.
+        self.streams = self.sources.streams("environment")
+        # Before data are collected, which takes a while: a mistake here is told at once.
+        self.guide: Guide | None = build_guide(
+            config.guide, config.env, self.spec, config.seeds, self.device
+        )
+        self._check_start()
+        self._guide_twin = self._copy_with_memory()
+        self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
+        self.offline = None
+        if self.dataset is not None:
+            rows = pack(self.dataset.data, self.layout, config.learner.data_action_clip)
+            self.offline = OfflineBuffer(rows, self.device)
+        self.guide_learner = (
+            self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
+        )
+        self.learner = self._learner("exploration")
+        self.offline_streams = self.sources.streams("minibatch_order", "offline")
+        self.offline_draws = self.sources.streams("learner", "offline")
+        self.runner = self._runner()
+        self.evaluator = Evaluator(
+            Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
+            self.spec,
+            self.streams.child("evaluator"),
+            self.device,
+        )
+
+    @property
+    def guide_in_evaluation(self) -> Guide | None:
+        """The guide for evaluations: a copy where it has a memory, which is the collector's."""
+        return self._guide_twin or self.guide
+
+    def make_monitor(self, folder: Path) -> TrainingMonitor | None:
+        """Make the monitor that watches the exploration-policy from now on; None with monitor=off.
+
+        Raises:
+            UserError: if the policy has no such layers, or the folder cannot be written.
+        """
+        if not self.config.monitor.enabled:
+            return None
+        monitor = TrainingMonitor(
+            training_monitor_settings(self.config.monitor),
+            self.learner.policy(),
+            self.config.seeds,
+            (self.config.env.num_envs, self.config.evaluation.num_envs),
+            Streams(self.config.seeds, ("monitor",)),
+            folder,
+            (self.spec.observation_size, self.spec.action_size),
+            self.learner.twin_values if isinstance(self.learner, HasTwinValues) else None,
+        )
+        self.runner.collector.observer = monitor.online
+        self.evaluator.observer = monitor.evaluation
+        return monitor
+
+    def record_data(self, monitor: TrainingMonitor) -> None:
+        """Show the monitor the first episodes of the dataset, if there is one."""
+        if self.dataset is None:
+            return
+        starts = self.dataset.episode_starts
+        shown = min(self.config.monitor.reference, len(starts))
+        end = int(starts[shown]) if shown < len(starts) else len(self.dataset)
+        episodes = np.searchsorted(starts, np.arange(end), side="right") - 1
+        monitor.record_data(self.dataset.data.take(np.arange(end)), starts[episodes])
+
+    def offline_replay(self) -> Replay:
+        """Make the replay of pre-training, whose minibatches are all offline."""
+        size = self.config.learner.batch_size
+        return Replay(self.layout, self.offline, None, size, None, self.device)
+
+    def freeze_guide(self) -> None:
+        """The pre-trained learner's policy becomes the guide, as it is now."""
+        options = self.config.guide
+        if self.guide_learner is not None and isinstance(options, OfflineOptions):
+            policy = self.guide_learner.policy()
+            if isinstance(policy, nn.Module):
+                # The guide of a seed that failed stands still; the other seeds' guides act.
+                for parameter in policy.parameters():
+                    torch.nan_to_num_(parameter.data, 0.0, 0.0, 0.0)
+            self.guide = NetworkGuide.from_policy(
+                policy,
+                options.view(),
+                self.spec,
+                sample=options.sample,
+            )
+
+    def start_exploration(self) -> None:
+        """Give the learner the networks that ``start`` names.
+
+        They are those that were drawn (cold), the guide's (warm), or the guide's actor beside a
+        random critic (naive).
+        """
+        start, seeds = self.config.start, self.config.seeds
+        if start == "cold":
+            return
+        if self.guide_learner is not None:
+            state, rows = self.guide_learner.state_dict(), list(range(len(seeds)))
+        else:
+            state, rows = self._other_learner()
+        if not isinstance(self.learner, StartsFromState):
+            raise UserError(
+                f"start={start} needs a learner with start_from(state, rows, only_actor); "
+                f"{type(self.learner).__name__} has none: use start=cold"
+            )
+        self.learner.start_from(state, rows, only_actor=start == "naive")
+
+    def non_finite(self) -> list[bool]:
+        """Say for each seed whether its loss or its actions ever were not finite."""
+        strayed = torch.from_numpy(self.runner.collector.non_finite)
+        for learner in (self.learner, self.guide_learner):
+            if isinstance(learner, FreezesSeeds):
+                strayed = strayed | ~learner.alive.cpu()
+        return [bool(value) for value in strayed]
+
+    def policies(self, *, exploration_began: bool) -> dict[str, Any]:
+        """Describe the policies, with their weights, so that they need no configuration."""
+        return {
+            name: {"description": describe_policy(policy), "state": policy.state_dict()}
+            for name, policy in self._networks().items()
+            if isinstance(policy, SavablePolicy) and unsavable_because(policy) is None
+            if name != "exploration" or exploration_began
+        }
+
+    def unsaved_policies(self) -> dict[str, str]:
+        """Give the reasons why policies cannot be kept by a checkpoint, by the policies' names."""
+        reasons = {name: unsavable_because(policy) for name, policy in self._networks().items()}
+        return {name: reason for name, reason in reasons.items() if reason is not None}
+
+    def _networks(self) -> dict[str, Policy]:
+        """Find the policies that are learnt here, or come from another run."""
+        found = {"exploration": self.learner.policy()}
+        if isinstance(self.guide, NetworkGuide):
+            found["guide"] = self.guide.policy
+        elif self.guide_learner is not None:
+            found["guide"] = self.guide_learner.policy()
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "seeds": list(self.config.seeds),
+            "environment": spec_values(self.spec),
+            "unsaved_policies": self.unsaved_policies(),
+            "dataset": None if self.dataset is None else self.dataset.fingerprint,
+            "guide": None if self.guide is None else self.guide.fingerprint,
+            "guide_learner": None
+            if self.guide_learner is None
+            else self.guide_learner.state_dict(),
+            "learner": self.learner.state_dict(),
+            "offline_streams": self.offline_streams.state_dict(),
+            "offline_draws": self.offline_draws.state_dict(),
+            "runner": self.runner.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any], *, guide_frozen: bool) -> list[int]:
+        """Continue where ``state_dict`` was taken.
+
+        Returns:
+            The environments that did not replay their unfinished episodes.
+
+        Raises:
+            UserError: if the dataset or the guide is no longer what it was.
+        """
+        self._require_same("dataset", state["dataset"], self.dataset)
+        if self.guide_learner is not None:
+            self.guide_learner.load_state_dict(state["guide_learner"])
+            if guide_frozen:
+                self.freeze_guide()
+        self._require_same("guide", state["guide"], self.guide)
+        self.learner.load_state_dict(state["learner"])
+        self.offline_streams.load_state_dict(state["offline_streams"])
+        # Checkpoints of earlier versions keep both in one.
+        draws = state.get("offline_draws", state["offline_streams"])
+        self.offline_draws.load_state_dict(draws)
+        return self.runner.load_state_dict(state["runner"], self.guide)
+
+    def close(self) -> None:
+        """Close all environments."""
+        self.runner.collector.close()
+        self.evaluator.close()
+
+    def _learner(self, name: str) -> Learner:
+        return build_learner(
+            self.config.learner,
+            self.config.activation,
+            self.sources.streams("initialisation", name),
+            self.spec,
+            self.dataset,
+            self.device,
+        )
+
+    def _runner(self) -> OnlineRunner:
+        config, seeds = self.config, len(self.config.seeds)
+        capacity = max(1, min(config.online.buffer_size, self._steps_to_store()))
+        buffer = OnlineBuffer(seeds, capacity, self.layout, self.device)
+        fraction = offline_fraction(config.online.offline_fraction)
+        offline = None if fraction == 0 else self.offline
+        size = config.learner.batch_size
+        return OnlineRunner(
+            Collector(
+                Environments(self.settings, seeds * config.env.num_envs),
+                self.spec,
+                config.env.num_envs,
+                self.sources.streams("environment", "collector"),
+                self.device,
+            ),
+            buffer,
+            Replay(self.layout, offline, buffer, size, fraction, self.device),
+            self.learner,
+            self.sources.streams("minibatch_order", "online"),
+            self.sources.streams("learner", "online"),
+            config.env.num_envs,
+            config.online.updates_per_step,
+            config.online.learning_starts,
+        )
+
+    def _steps_to_store(self) -> int:
+        """Count the transitions of a seed in all, up to the surplus of one step."""
+        online = self.config.online
+        return online.steps + online.critic_warmup_steps + 2 * self.config.env.num_envs
+
+    def _copy_with_memory(self) -> Guide | None:
+        if not has_memory(self.guide):
+            return None
+        try:
+            return copy.deepcopy(self.guide)
+        # What a user's own object may raise here is anything.
+        except Exception as error:
+            raise UserError(
+                f"guide={self.config.guide.kind} has a memory, so evaluation needs a "
+                f"copy of its own, but it cannot be copied by copy.deepcopy: {error}"
+            ) from error
+
+    def _other_learner(self) -> tuple[dict[str, Any], list[int]]:
+        """The learner's state in the run that the guide comes from, and the rows of our seeds."""
+        guide = self.config.guide
+        assert isinstance(guide, RunOptions) and guide.path is not None
+        state = load_checkpoint(newest_checkpoint(Path(guide.path)))
+        rows = [
+            state["seeds"].index(seed if guide.seed is None else guide.seed)
+            for seed in self.config.seeds
+        ]
+        wanted = state["guide_learner"] if guide.which == "guide" else state["learner"]
+        return wanted, rows
+
+    def _check_time_limit(self) -> None:
+        steps, limit = self.config.curriculum.given_guide_steps, self.spec.max_episode_steps
+        if steps is not None and not 0 <= steps <= limit:
+            raise UserError(
+                f"curriculum.initial_guide_steps={steps} must lie between 0 and the time limit "
+                f"of {self.spec.id}, {limit} steps"
+            )
+
+    def _check_start(self) -> None:
+        """Copied networks act in [-1, 1]: see that nothing converts what they say as the guide."""
+        start, view = self.config.start, self.config.guide.view()
+        if start != "cold" and not view.bind(self.spec).keeps_actions:
+            raise UserError(
+                f"start={start} copies the guide's networks, whose actions are converted by "
+                f"guide.action_low={view.action_low} and guide.action_high={view.action_high}; "
+                "leave both null, or use start=cold"
+            )
+
+    def _check_curriculum(self) -> None:
+        """Make one and put it through a checkpoint, before it is needed."""
+        config = self.config.curriculum
+        curriculum = curricula.build(config, self.spec.max_episode_steps, 0.0)
+        try:
+            restore_curriculum(curriculum, curriculum_state(curriculum))
+        except TypeError as error:
+            named = f"curriculum={config.kind}"
+            if isinstance(config, CustomOptions):
+                named = f"curriculum.target={config.target!r}"
+            raise UserError(
+                f"{named} must make a dataclass of plain values, which "
+                f"a checkpoint can keep: {error}"
+            ) from error
+
+    def _usable_device(self) -> torch.device:
+        try:
+            device = resolve_device(self.config.device)
+            torch.zeros(1, device=device)
+        # PyTorch asserts that it was built for the device.
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(
+                f"device={self.config.device!r} cannot be used: {str(error).splitlines()[0]}; "
+                "use device=cpu"
+            ) from error
+        return device
+
+    def _require_same(self, name: str, fingerprint: str | None, part: Any) -> None:
+        now = None if part is None else part.fingerprint
+        if fingerprint != now:
+            # A version of jsrl before this one took all answers to be in [-1, 1].
+            converts = name == "guide" and guide_line(part) is not None
+            hint = (
+                "; the units of its actions count too: earlier versions took them to be in [-1, 1] "
+                "unless guide.action_low and guide.action_high said otherwise"
+                if converts
+                else ""
+            )
+            raise UserError(
+                f"{name} has changed since the checkpoint was written (its hash was "
+                f"{fingerprint}, is {now}); restore what it was, or choose another run_dir{hint}"
+            )

@@ -1,0 +1,266 @@
+"""The stages of a run: what each does, what has to be ready before it, and whether it is done.
+
+How far a stage has come is in the run's ``Clock``, which every checkpoint holds.
+"""
+
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from jsrl.core.protocols import Phase
+from jsrl.jumpstart.curricula import ConstantCurriculum, DecidingOptions, curricula
+from jsrl.loggers import read_records
+from jsrl.report.figures import learning_curve
+from jsrl.run.state import MEASURE, OFFLINE, ONLINE, WARM_UP, RunState
+from jsrl.run.summary import summarise_evaluations, versions
+
+
+class Stage(Protocol):
+    """A part of a run that can be left at any update or step, and resumed."""
+
+    name: ClassVar[str]
+    """What the clock of a checkpoint calls the stage."""
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing of it is left."""
+        ...
+
+    def begin(self) -> None:
+        """Make ready what it needs. The checkpoint after that is of this stage."""
+        ...
+
+    def run(self) -> None:
+        """All of it that is left."""
+        ...
+
+
+class PreTraining:
+    """Offline pre-training of the learner whose policy becomes the guide."""
+
+    name: ClassVar[str] = OFFLINE
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    @property
+    def is_done(self) -> bool:
+        return self._state.clock.is_past(self.name)
+
+    def begin(self) -> None:
+        """A run begins with this stage, and has nothing before it."""
+
+    def run(self) -> None:
+        """Update on minibatches of the dataset until ``offline.updates`` are done."""
+        state, clock, components = self._state, self._state.clock, self._state.components
+        learner, total = components.guide_learner, state.config.offline.updates
+        if learner is None or total == 0:
+            return
+        if clock.offline_updates == 0:
+            learner.start_phase(Phase.OFFLINE, total)
+        replay, streams = components.offline_replay(), components.offline_streams
+        draws = components.offline_draws
+        state.begin_progress("pre-training the guide", total, clock.offline_updates)
+        while clock.offline_updates < total:
+            metrics = learner.update(replay.sample(streams), learner.draws(draws))
+            clock.offline_updates += 1
+            done = clock.offline_updates
+            if done % state.config.logger.interval == 0 or done == total:
+                state.record(done, "offline", metrics)
+            state.save_if_due(done)
+
+
+class MeasuringTheGuide:
+    """How well the guide does alone, how many steps it takes (H1), and the curricula from that."""
+
+    name: ClassVar[str] = MEASURE
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    @property
+    def is_done(self) -> bool:
+        return self._state.clock.is_past(self.name)
+
+    def begin(self) -> None:
+        """The pre-trained policy is frozen, and is the guide from here on."""
+        self._state.components.freeze_guide()
+
+    def run(self) -> None:
+        """Evaluate the guide, and make the curriculum of every seed."""
+        state = self._state
+        if state.components.guide is None:
+            return
+        config = state.config.curriculum
+        scores, starts, steps = state.evaluation.measure_guide(state.curricula)
+        state.guide_scores = scores
+        state.curricula = [
+            curricula.build(config, h1, score)
+            for h1, score in zip(steps, starts[config.metric], strict=True)
+        ]
+        state.evaluation.record({"guide": scores.per_seed}, state.curricula, 0)
+
+
+class CriticWarmUp:
+    """The guide acts to the end of every episode, and only the critic learns from that."""
+
+    name: ClassVar[str] = WARM_UP
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    @property
+    def is_done(self) -> bool:
+        return self._state.clock.is_past(self.name)
+
+    def begin(self) -> None:
+        """The exploration-policy starts as ``start`` says, and its learner in this phase."""
+        components, monitor = self._state.components, self._state.monitor
+        components.start_exploration()
+        if monitor is not None:
+            components.record_data(monitor)
+        components.learner.start_phase(Phase.CRITIC_WARMUP, 0)
+
+    def run(self) -> None:
+        """Step until ``online.critic_warmup_steps`` are done."""
+        state, clock = self._state, self._state.clock
+        total = state.config.online.critic_warmup_steps
+        if total == 0:
+            return
+        whole_episode = ConstantCurriculum(state.components.spec.max_episode_steps, stage=-1)
+        throughout = [whole_episode] * len(state.curricula)
+        state.begin_progress("warming up the critic", total, clock.warmup_steps)
+        while clock.warmup_steps < total:
+            state.step(throughout)
+            clock.warmup_steps += state.config.env.num_envs
+            if state.is_due(clock.warmup_steps, state.config.logger.interval):
+                state.record(clock.warmup_steps, "critic_warmup", state.latest_metrics)
+            state.save_if_due(clock.warmup_steps)
+
+
+class OnlineLearning:
+    """Jump-Start RL: step, learn, evaluate, and let the curricula move on.
+
+    The one feedback of the method, from an evaluation to the next number of guide steps, is here
+    and nowhere else.
+    """
+
+    name: ClassVar[str] = ONLINE
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    @property
+    def is_done(self) -> bool:
+        state = self._state
+        return state.clock.stage == self.name and state.clock.steps >= state.config.online.steps
+
+    def begin(self) -> None:
+        """The learner's schedules are those of online learning."""
+        state = self._state
+        state.components.learner.start_phase(Phase.ONLINE, state.config.online.steps)
+
+    def run(self) -> None:
+        """Step until ``online.steps`` are done, and save what was learnt."""
+        state, clock = self._state, self._state.clock
+        total = state.config.online.steps
+        state.begin_progress("learning online", total, clock.steps)
+        if clock.steps == 0 and total > 0:
+            state.evaluation.evaluate(("combined", "exploration"), state.curricula, 0)
+        while clock.steps < total:
+            state.step(state.curricula)
+            clock.steps += state.config.env.num_envs
+            if state.is_due(clock.steps, state.config.logger.interval):
+                state.record(clock.steps, "online", state.latest_metrics)
+            self._evaluate_if_due()
+            state.save_if_due(clock.steps)
+        state.save()
+
+    def _evaluate_if_due(self) -> None:
+        state, step = self._state, self._state.clock.steps
+        config = state.config.curriculum
+        reports = state.is_due(step, state.config.evaluation.interval)
+        decides = isinstance(config, DecidingOptions) and state.is_due(step, config.interval)
+        if not reports and not decides:
+            return
+        decide_on = config.decide_on if isinstance(config, DecidingOptions) else "combined"
+        modes = ("combined", "exploration") if reports else (decide_on,)
+        evaluations = state.evaluation.evaluate(modes, state.curricula, step)
+        if decides:
+            scores = evaluations[decide_on][config.metric]
+            state.curricula = [
+                curriculum.advance(score, step)
+                for curriculum, score in zip(state.curricula, scores, strict=True)
+            ]
+        if reports:
+            state.recorder.loggers.histogram("collect/actions", self._latest_actions(), step)
+            self._check_inputs()
+
+    def _latest_actions(self) -> np.ndarray:
+        """The actions of every seed since the evaluation before, for a histogram."""
+        components = self._state.components
+        rows = components.runner.buffer.latest(self._state.config.evaluation.interval)
+        actions: np.ndarray = rows[..., components.layout.action].numpy()
+        return actions
+
+    def _check_inputs(self) -> None:
+        """Tell of inputs that are not like those before; learning goes on."""
+        state = self._state
+        if state.monitor is not None:
+            for line in state.monitor.check(state.clock.steps, state.recorder.loggers):
+                state.recorder.say(line)
+
+
+class FinalEvaluation:
+    """Evaluates the final policy, draws the learning curve, and writes the summary.
+
+    A checkpoint has no name for it: where it was interrupted, it is done again from its beginning.
+    """
+
+    name: ClassVar[str] = ONLINE
+
+    def __init__(self, state: RunState) -> None:
+        self._state = state
+
+    @property
+    def is_done(self) -> bool:
+        return self._state.summary is not None
+
+    def begin(self) -> None:
+        """All is learnt, and there is nothing to make ready."""
+
+    def run(self) -> None:
+        """Evaluate, and write down what the run has come to."""
+        state = self._state
+        state.recorder.end_stage()
+        config, components, steps = state.config, state.components, state.clock.steps
+        evaluations = state.evaluation.evaluate_finally(state.curricula, steps, state.guide_scores)
+        if state.monitor is not None:
+            state.monitor.flush()
+            state.monitor.show(steps, state.recorder.loggers)
+            state.monitor.keep_reference(components.evaluator, components.learner.policy())
+        state.recorder.loggers.flush()
+        self._draw_learning_curve()
+        counts, seconds = state.counts(), state.recorder.stopwatch.total()
+        failed = zip(config.seeds, components.non_finite(), strict=True)
+        summary = {
+            "experiment": config.experiment,
+            "seeds": list(config.seeds),
+            **counts,
+            "wall_seconds": seconds,
+            **{f"{name}_per_second": count / seconds for name, count in counts.items()},
+            "guide_steps": [int(h) for h in components.runner.collector.guide_steps.max(1)],
+            "failed_seeds": [seed for seed, bad in failed if bad],
+            "dataset": None if components.dataset is None else components.dataset.fingerprint,
+            "versions": versions(),
+            "evaluation": summarise_evaluations(evaluations, len(config.seeds)),
+        }
+        state.folder.write_summary(summary)
+        state.summary = summary
+
+    def _draw_learning_curve(self) -> None:
+        state = self._state
+        guide = {} if state.guide_scores is None else state.guide_scores.intervals
+        band = {measure: intervals[0] for measure, intervals in guide.items()}
+        title = state.config.experiment or "jsrl"
+        learning_curve(state.folder.figure, read_records(state.folder.metrics), title, band)

@@ -1,0 +1,1 @@
+"""The schema of a run, and what explains a mistake in it."""

@@ -1,0 +1,50 @@
+"""What earlier versions named otherwise is found, and its present name is told."""
+
+import importlib
+import sys
+
+import pytest
+
+from jsrl.core.former_names import FORMER_NAMES
+
+
+@pytest.mark.parametrize("former", sorted(FORMER_NAMES))
+def test_a_module_is_found_by_the_name_that_it_had(former: str) -> None:
+    present = importlib.import_module(f"jsrl.{FORMER_NAMES[former]}")
+    sys.modules.pop(f"jsrl.{former}", None)
+    with pytest.warns(DeprecationWarning, match=f"is jsrl.{FORMER_NAMES[former]} now"):
+        found = importlib.import_module(f"jsrl.{former}")
+    assert found is present
+    assert present.__name__ == f"jsrl.{FORMER_NAMES[former]}"
+
+
+def test_what_stands_in_several_modules_today_is_found_too() -> None:
+    sys.modules.pop("jsrl.types", None)
+    with pytest.warns(DeprecationWarning, match="jsrl.types is jsrl.core.specs and"):
+        from jsrl.types import Batch, Consumes, EnvSpec
+
+    from jsrl.core import protocols, specs, transitions
+
+    assert (EnvSpec, Batch, Consumes) == (
+        specs.EnvSpec,
+        transitions.Batch,
+        protocols.Consumes,
+    )
+    sys.modules.pop("jsrl.runs", None)
+    with pytest.warns(DeprecationWarning, match="jsrl.runs is jsrl.run.saved and"):
+        from jsrl.runs import evaluate_run, export_run, load_policy
+
+    from jsrl.run import saved, saved_evaluation, saved_export
+
+    assert (load_policy, evaluate_run, export_run) == (
+        saved.load_policy,
+        saved_evaluation.evaluate_run,
+        saved_export.export_run,
+    )
+    from jsrl.networks import GaussianPolicy, SeedMLP, layers, policies
+
+    assert (GaussianPolicy, SeedMLP) == (policies.GaussianPolicy, layers.SeedMLP)
+    with pytest.raises(ImportError, match="nothing"):
+        from jsrl.networks import nothing  # noqa: F401
+    with pytest.raises(ModuleNotFoundError, match=r"jsrl\.nowhere"):
+        importlib.import_module("jsrl.nowhere")

@@ -1,0 +1,231 @@
+"""Soft actor-critic: a second implementation, seeds apart, and whole runs."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from small_runs import REACH, metrics, newest_state, train_here
+from torch.distributions import Normal, TransformedDistribution
+from torch.distributions.transforms import TanhTransform
+
+from jsrl import load_policy
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import HasTwinValues, Phase
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import Batch, TransitionLayout
+from jsrl.learners.options import LearnerInputs
+from jsrl.learners.sac import SAC, SACOptions
+from jsrl.networks.hidden_layers import HiddenLayers, NetworkLayers
+
+OBS, ACT, B = 3, 2, 24
+LAYOUT = TransitionLayout(OBS, ACT)
+CPU = torch.device("cpu")
+BASE = SACOptions(
+    hidden=[12, 10],
+    batch_size=B,
+    learning_rate=3e-3,
+    target_rate=0.05,
+    initial_temperature=0.4,
+    reward_scale=2.0,
+    reward_shift=-0.5,
+)
+KINDS = {
+    "sac": BASE,
+    "redq": replace(BASE, critics=4, target_critics=2),
+    "normalised": replace(BASE, normalise_observations=True, target_entropy=-0.3),
+}
+
+
+def make(seeds, options, layer_norm=False):
+    mean, std = torch.tensor([0.5, -0.5, 1.0]), torch.tensor([2.0, 0.5, 1.5])
+    layers = NetworkLayers(critic=HiddenLayers(layer_norm=layer_norm))
+    streams = Streams(seeds).child("sac")
+    return SAC(options, LearnerInputs(streams, OBS, ACT, CPU, layers, mean, std))
+
+
+def batch(streams):
+    rows = streams.normal("rows", (B, LAYOUT.width))
+    rows[..., LAYOUT.action] = streams.uniform("actions", (B, ACT)) * 2 - 1
+    rows[..., LAYOUT.terminated] = (streams.uniform("terminated", (B,)) < 0.2).float()
+    rows[..., LAYOUT.truncated] = (streams.uniform("truncated", (B,)) < 0.2).float()
+    return Batch(rows, LAYOUT)
+
+
+class PlainSAC:
+    """One seed of soft actor-critic in PyTorch's own layers, optimiser and distributions."""
+
+    def __init__(self, learner, index):
+        self.options, self.learner, self.index = learner.options, learner, index
+        self.parameters = {
+            name: value[index].detach().double().clone().requires_grad_()
+            for name, value in learner.networks.named_parameters()
+        }
+        self.target = {
+            name: value.detach().clone()
+            for name, value in self.parameters.items()
+            if name.startswith("critic.")
+        }
+        rate = self.options.learning_rate
+        self.optimisers = {
+            part: torch.optim.Adam(
+                [p for name, p in self.parameters.items() if name.startswith(part)], rate
+            )
+            for part in ("actor", "critic", "log_temperature")
+        }
+
+    def observe(self, obs):
+        if not self.options.normalise_observations:
+            return obs
+        actor = self.learner.networks.actor
+        return (obs - actor.observation_mean.double()) / actor.observation_std.double()
+
+    def mlp(self, x, parameters, prefix):
+        for i in range(len(self.options.hidden)):
+            weight, bias = (parameters[f"{prefix}hidden_{i}.{n}"] for n in ("weight", "bias"))
+            x = torch.relu(x @ weight + bias)
+        return x @ parameters[f"{prefix}output.weight"] + parameters[f"{prefix}output.bias"]
+
+    def distribution(self, obs):
+        out = self.mlp(self.observe(obs), self.parameters, "actor.mlp.")
+        mean, log_std = out[:, :ACT], out[:, ACT:].clamp(*self.options.log_std_range)
+        return mean, log_std
+
+    def act(self, obs, noise):
+        mean, log_std = self.distribution(obs)
+        action = torch.tanh(mean + log_std.exp() * noise)
+        said = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=1))
+        return action, said.log_prob(action.clamp(-1 + 1e-12, 1 - 1e-12)).sum(-1)
+
+    def q(self, obs, action, parameters):
+        pair = torch.cat([self.observe(obs), action], -1)
+        return self.mlp(pair, parameters, "critic.")[..., 0]
+
+    def update(self, transitions, draws):
+        o, i = self.options, self.index
+        one = Batch(transitions.rows[i : i + 1].double(), LAYOUT)
+        rows = SimpleNamespace(
+            observations=one.observations[0],
+            actions=one.actions[0],
+            next_observations=one.next_observations[0],
+            rewards=one.rewards[0],
+            terminated=one.terminated[0],
+        )
+        drawn = {name: value[i].double() for name, value in draws.items()}
+        alpha = self.parameters["log_temperature"].detach().exp()
+        action, log_prob = self.act(rows.observations, drawn["noise"])
+        entropy = -float(ACT) if o.target_entropy is None else o.target_entropy
+        gap = (log_prob + entropy).detach()
+        self.step("log_temperature", -(self.parameters["log_temperature"] * gap).mean())
+        with torch.no_grad():
+            after, after_log_prob = self.act(rows.next_observations, drawn["next_noise"])
+            q = self.q(rows.next_observations, after, self.target)
+            if o.target_critics is not None:
+                q = q[drawn["ranks"].argsort()[: o.target_critics]]
+            value = q.min(0).values - alpha * after_log_prob
+            reward = o.reward_scale * rows.rewards + o.reward_shift
+            target = reward + o.discount * (1 - rows.terminated) * value
+        errors = self.q(rows.observations, rows.actions, self.parameters) - target
+        self.step("critic", (errors**2).mean(-1).sum())
+        of_action = self.q(rows.observations, action, self.parameters)
+        best = of_action.min(0).values if o.target_critics is None else of_action.mean(0)
+        self.step("actor", (alpha * log_prob - best).mean())
+        for name, tensor in self.target.items():
+            tensor.lerp_(self.parameters[name].detach(), o.target_rate)
+
+    def step(self, part, loss):
+        self.optimisers[part].zero_grad()
+        mine = self.optimisers[part].param_groups[0]["params"]
+        for parameter, gradient in zip(mine, torch.autograd.grad(loss, mine), strict=True):
+            parameter.grad = gradient
+        self.optimisers[part].step()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_thirty_updates_agree_with_a_second_implementation(kind):
+    learner = make([0, 1], KINDS[kind])
+    plain, streams = [PlainSAC(learner, i) for i in range(2)], Streams([0, 1]).child("batches")
+    for _ in range(30):
+        transitions, draws = batch(streams), learner.draws(streams)
+        learner.update(transitions, draws)
+        for one in plain:
+            one.update(transitions, draws)
+    for name, value in learner.networks.named_parameters():
+        for i, one in enumerate(plain):
+            expected = one.target[name.removeprefix("target_")] if "target" in name else None
+            expected = one.parameters[name] if expected is None else expected
+            torch.testing.assert_close(value[i].double(), expected, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("layer_norm", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_seed_learns_the_same_alone_and_in_company(kind, layer_norm):
+    found = []
+    for seeds in ([7], [3, 7, 11]):
+        learner = make(seeds, KINDS[kind], layer_norm)
+        streams = Streams(seeds).child("batches")
+        for _ in range(10):
+            learner.update(batch(streams), learner.draws(streams))
+        row = seeds.index(7)
+        found.append([p[row].clone() for p in learner.networks.parameters()])
+    for alone, together in zip(*found, strict=True):
+        assert torch.equal(alone, together)
+
+
+def test_the_temperature_falls_where_there_is_more_entropy_than_is_aimed_at():
+    for target, sign in ((-50.0, -1), (50.0, 1)):
+        learner = make([0], replace(BASE, target_entropy=target))
+        streams = Streams([0]).child("batches")
+        learner.update(batch(streams), learner.draws(streams))
+        after = learner.networks.log_temperature.item()
+        # The first step of Adam is the learning rate.
+        assert after - math.log(0.4) == pytest.approx(sign * 3e-3, rel=1e-3)
+
+
+def test_while_the_critics_warm_up_the_policy_stays():
+    learner, streams = make([0], BASE), Streams([0]).child("batches")
+    learner.start_phase(Phase.CRITIC_WARMUP, 5)
+    before = {name: value.clone() for name, value in learner.networks.named_parameters()}
+    learner.update(batch(streams), learner.draws(streams))
+    moved = {
+        n.split(".")[0] for n, v in learner.networks.named_parameters() if (v != before[n]).any()
+    }
+    assert moved == {"critic", "target_critic"}
+    assert isinstance(learner, HasTwinValues)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {"target_critics": 3},
+            "learner.target_critics=3 must lie between 1 and learner.critics=2",
+        ),
+        ({"critics": 0}, "learner.critics=0 must be at least 1"),
+        ({"initial_temperature": 0.0}, "learner.initial_temperature=0.0 must be above 0"),
+        ({"discount": 1.5}, "learner.discount=1.5 must lie in"),
+        ({"log_std_range": [1.0, 0.0]}, "learner.log_std_range"),
+    ],
+)
+def test_what_is_out_of_range_is_told(changes, words):
+    with pytest.raises(UserError, match=words):
+        replace(BASE, **changes).check()
+
+
+def test_a_run_is_resumed_and_its_policy_acts(tmp_path: Path):
+    own = (*REACH, "learner=sac", "learner.hidden=[8]", "seeds=[0,3]", "online.steps=120")
+    short = tuple(word.replace("online.steps=120", "online.steps=70") for word in own)
+    train_here(tmp_path / "whole", *own)
+    train_here(tmp_path / "parts", *short)
+    train_here(tmp_path / "parts", *own)
+    whole, parts = newest_state(tmp_path / "whole"), newest_state(tmp_path / "parts")
+    for name, value in whole["learner"]["networks"].items():
+        assert torch.equal(value, parts["learner"]["networks"][name]), name
+    assert any(record.name == "policy/temperature" for record in metrics(tmp_path / "whole"))
+    policy = load_policy(tmp_path / "whole", seed=3)
+    size = policy.mlp.hidden_0.weight.shape[-2]
+    action, _ = policy.predict(np.zeros(size, np.float32))
+    assert np.isfinite(action).all()
