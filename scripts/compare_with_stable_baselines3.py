@@ -65,6 +65,7 @@ from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 
 import jsrl
+from jsrl.core.specs import DiscreteActions
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionData
 from jsrl.envs.make import EnvSettings, describe_env
@@ -244,25 +245,26 @@ def updates_per_second(update: Callable[[int], None]) -> float:
 def updaters(task: Task) -> dict[str, Callable[[int], None]]:
     """Functions that make so many updates, of every contestant, on the same data."""
     from jsrl.rollout.offline_store import OfflineStore
-    from jsrl.rollout.packing import RowLayout
 
     size = task.settings["batch_size"]
     idle = {**task.settings, "learning_starts": task.settings["buffer_size"]}
     model = their_model(task, 0, idle)
     model.learn(idle["buffer_size"])  # by random actions, and without an update
     spec, cpu = describe_env(EnvSettings(task.env, success_key=None)), torch.device("cpu")
-    stored, layout = model.replay_buffer, RowLayout.of(spec)
+    stored, chooses = model.replay_buffer, isinstance(spec.actions, DiscreteActions)
     actions, ended = stored.actions[:, 0], stored.dones[:, 0] > 0
     data = TransitionData(
         observations=stored.observations[:, 0],
-        actions=actions[:, 0].astype(np.int64) if layout.chooses else actions,
+        actions=actions[:, 0].astype(np.int64) if chooses else actions,
         rewards=stored.rewards[:, 0],
         next_observations=stored.next_observations[:, 0],
         terminals=ended & (stored.timeouts[:, 0] == 0),
         timeouts=ended & (stored.timeouts[:, 0] > 0),
     )
-    store = OfflineStore(data, layout, discount=task.options["discount"], device=cpu)
-    replay = Replay(layout, store, None, size, None, cpu)
+    store = OfflineStore(
+        data, spec.observation, spec.actions, discount=task.options["discount"], device=cpu
+    )
+    replay = Replay(store, None, size, None, cpu)
 
     def ours(changes: dict[str, Any]) -> Callable[[int], None]:
         kind = learners[task.learner]

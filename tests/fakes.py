@@ -7,7 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from jsrl.core.observations import Observation
+
 COUNTING = "jsrl-tests/Counting-v0"
+PICTURED = "jsrl-tests/Pictured-v0"
+CHOOSING = "jsrl-tests/Choosing-v0"
 TIME_LIMIT = 9
 OBSERVATION_SIZE = 3
 ACTION_SIZE = 2
@@ -102,10 +106,63 @@ class CountingEnv(gym.Env[Any, Any]):
         return np.array([self.start, self.clock, self.total], np.float32)
 
 
+class PicturedEnv(CountingEnv):
+    """The same, seen as a picture whose 24 bytes are (start, t, sum) in float64, and as t.
+
+    Only the picture tells where the episode began and what was done in it.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.observation_space = gym.spaces.Dict(
+            {
+                "clock": gym.spaces.Box(0, np.inf, (2,), np.float32),
+                "picture": gym.spaces.Box(0, 255, (4, 3, 2), np.uint8),
+            }
+        )
+
+    def _observe(self) -> Any:
+        told = np.array([self.start, self.clock, self.total])
+        return {
+            "clock": np.array([self.clock % 2, self.clock], np.float32),
+            "picture": np.frombuffer(told.tobytes(), np.uint8).reshape(4, 3, 2),
+        }
+
+
+def told_by(picture: Tensor) -> np.ndarray:
+    """(start, t, sum) of pictures ``[..., C, H, W]``, float64."""
+    as_given = np.ascontiguousarray(np.moveaxis(picture.numpy(), -3, -1))
+    return as_given.reshape(*as_given.shape[:-3], -1).view(np.float64)
+
+
+CHOICES, FIRST_CHOICE = 4, 3
+
+
+class ChoosingEnv(CountingEnv):
+    """The same, with a choice among four that are numbered from 3; the sum is that of choices."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.action_space = gym.spaces.Discrete(CHOICES, start=FIRST_CHOICE)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        assert type(action) is int
+        assert self.action_space.contains(action)
+        self.total += action - FIRST_CHOICE
+        return super().step(np.zeros(ACTION_SIZE, np.float32))
+
+
 def register() -> None:
-    """Make the fake environment known to Gymnasium."""
-    if COUNTING not in gym.registry:
-        gym.register(COUNTING, CountingEnv, max_episode_steps=TIME_LIMIT)
+    """Make the fake environments known to Gymnasium."""
+    fakes = {COUNTING: CountingEnv, PICTURED: PicturedEnv, CHOOSING: ChoosingEnv}
+    for name, made in fakes.items():
+        if name not in gym.registry:
+            gym.register(name, made, max_episode_steps=TIME_LIMIT)
+
+
+def chosen(actions: Tensor) -> Tensor:
+    """The choice that the first number of each action stands for, ``[S, E]``."""
+    return ((actions[..., 0] + 1) / 2 * CHOICES).long().clamp(0, CHOICES - 1)
 
 
 class FakeGuide:
@@ -115,23 +172,31 @@ class FakeGuide:
         answer: its action in every dimension.
         noise: of its actions; drawn for seeds with rows in the mask only.
         stateful: has a memory that a resume must rebuild: how many steps it acted in each row.
+        chooses: answers with choices.
     """
 
     fingerprint = "fake"
 
-    def __init__(self, answer: float = 0.5, noise: float = 0.0, stateful: bool = False) -> None:
+    def __init__(
+        self,
+        answer: float = 0.5,
+        noise: float = 0.0,
+        stateful: bool = False,
+        chooses: bool = False,
+    ) -> None:
         self.answer, self.noise, self.stateful = answer, noise, stateful
+        self.chooses = chooses
         self.calls: list[tuple[Tensor, Tensor]] = []
         self.resets: list[Tensor] = []
         self.memory: Tensor | None = None
 
-    def act(self, obs: Tensor, streams: Any, mask: Tensor) -> Tensor:
-        assert obs.dim() == 3
-        assert obs.dtype == torch.float32
+    def act(self, obs: Observation, streams: Any, mask: Tensor) -> Tensor:
+        assert obs.vector.dim() == 3
+        assert obs.vector.dtype == torch.float32
         assert mask.dtype == torch.bool
-        assert mask.shape == obs.shape[:2]
+        assert mask.shape == obs.leading
         assert mask.any(), "called where no row is its own"
-        self.calls.append((obs.clone(), mask.clone()))
+        self.calls.append((obs.vector.clone(), mask.clone()))
         actions = torch.full((*mask.shape, ACTION_SIZE), self.answer)
         if self.noise and streams is not None:
             draws = streams.normal("fake_guide", actions.shape[1:], mask.any(1).tolist())
@@ -140,6 +205,8 @@ class FakeGuide:
             assert self.memory is not None, "asked to act before any episode began"
             actions = actions * torch.where(self.memory % 2 == 0, 1.0, -1.0).unsqueeze(-1)
             self.memory += mask
+        if self.chooses:
+            return torch.where(mask, chosen(actions), 0)
         return torch.where(mask.unsqueeze(-1), actions, 0.0)
 
     def reset(self, mask: Tensor) -> None:
@@ -160,23 +227,27 @@ class FakePolicy:
 
     Args:
         broken: the seed index whose actions are NaN, if any.
+        chooses: acts by choices.
     """
 
-    def __init__(self, noise: float = 0.3, broken: int | None = None) -> None:
-        self.noise, self.broken = noise, broken
+    def __init__(
+        self, noise: float = 0.3, broken: int | None = None, chooses: bool = False
+    ) -> None:
+        self.noise, self.broken, self.chooses = noise, broken, chooses
         self.calls: list[Tensor] = []
 
-    def act(self, obs: Tensor, streams: Any) -> Tensor:
-        assert obs.dim() == 3
-        assert obs.dtype == torch.float32
-        self.calls.append(obs.clone())
-        actions = torch.stack([-0.5 + 0.1 * obs[..., 0], 0.2 * torch.cos(obs[..., 1])], -1)
+    def act(self, obs: Observation, streams: Any) -> Tensor:
+        seen = obs.vector
+        assert seen.dim() == 3
+        assert seen.dtype == torch.float32
+        self.calls.append(seen.clone())
+        actions = torch.stack([-0.5 + 0.1 * seen[..., 0], 0.2 * torch.cos(seen[..., 1])], -1)
         if streams is not None:
             actions = actions + self.noise * streams.normal("action_noise", actions.shape[1:])
         actions = actions.clamp(-1, 1)
         if self.broken is not None:
             actions[self.broken] = torch.nan
-        return actions
+        return chosen(actions) if self.chooses else actions
 
 
 class FixedSteps:

@@ -1,5 +1,7 @@
 """An environment with whatever spaces and answers it is given, for tests."""
 
+import copy
+
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
@@ -20,7 +22,9 @@ class Odd(gym.Env):
     """
 
     def __init__(self, observation_space=BOX, action_space=BOX, answer=None):
-        self.observation_space, self.action_space = observation_space, action_space
+        # Each environment draws from a space of its own.
+        self.observation_space = copy.deepcopy(observation_space)
+        self.action_space = action_space
         self.answer = answer or (lambda step: (0.0, False, {}))
         self.taken = []
 
@@ -30,11 +34,13 @@ class Odd(gym.Env):
         return self.observation_space.sample(), {}
 
     def step(self, action):
-        assert isinstance(action, np.ndarray)
+        chooses = isinstance(self.action_space, spaces.Discrete)
+        assert type(action) is (int if chooses else np.ndarray)
         assert self.action_space.contains(action), f"{action!r} is not in {self.action_space}"
-        self.taken.append(action.copy())
-        # What an environment does to its action must not be seen outside.
-        action[...] = 77
+        self.taken.append(copy.copy(action))
+        if not chooses:
+            # What an environment does to its action must not be seen outside.
+            action[...] = 77
         self.steps += 1
         reward, terminated, info = self.answer(self.steps)
         return self.observation_space.sample(), reward, terminated, False, info
@@ -52,3 +58,14 @@ def odd(observation_space=BOX, action_space=BOX, *, endless=False, wrap=None, an
         gym.register(name, wrapped, max_episode_steps=None if endless else 10)
     kwargs = {"observation_space": observation_space, "action_space": action_space}
     return EnvSettings(name, kwargs | {"wrap": wrap, "answer": answer}, **rest)
+
+
+def odd_observations(settings, seed):
+    """What such an environment itself gives at a reset with this seed, and after one step."""
+    environment = gym.make(settings.id, disable_env_checker=True, **settings.kwargs)
+    first, _ = environment.reset(seed=seed)
+    space = environment.action_space
+    action = int(space.start) if isinstance(space, spaces.Discrete) else space.sample()
+    second = environment.step(action)[0]
+    environment.close()
+    return first, second

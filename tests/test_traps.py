@@ -4,7 +4,6 @@ What a trap needs at full length is tested with its part (collector, curricula, 
 resume); here stands the shortest proof that the trap is not stepped into.
 """
 
-import io
 import math
 from dataclasses import replace
 
@@ -13,11 +12,15 @@ import numpy as np
 import pytest
 import torch
 from fakes import CountingEnv, FakeGuide, FakePolicy, FixedSteps
+from rollout.collected import assert_equal, make, run, through_a_file, together
+from small_runs import different
+from specs import box, vector
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import Consumes, Phase
+from jsrl.core.observations import Observation
+from jsrl.core.protocols import Consumes, DataNeeds, Phase
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Batch, TransitionLayout
+from jsrl.core.transitions import TransitionData
 from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.guides import GuideView, NetworkGuide
 from jsrl.guides.base import ForeignGuide
@@ -26,29 +29,22 @@ from jsrl.learners.custom import CustomOptions
 from jsrl.learners.iql import IQL, IQLOptions
 from jsrl.learners.losses import bootstrapped_target
 from jsrl.learners.options import LearnerInputs
-from jsrl.rollout.collector import Collector
 from jsrl.rollout.evaluator import Evaluator, evaluate_modes, guide_steps_of_episodes
+from jsrl.rollout.offline_store import OfflineStore
 from jsrl.rollout.online import OnlineRunner
-from jsrl.rollout.replay import OfflineBuffer, OnlineBuffer, Replay
+from jsrl.rollout.replay import Replay
+from jsrl.rollout.transition_store import TransitionStore
 from jsrl.run.build import build_learner
 from jsrl.settings.schema import ActivationConfig
 
 CPU = torch.device("cpu")
 OBS, ACT = fakes.OBSERVATION_SIZE, fakes.ACTION_SIZE
-LAYOUT = TransitionLayout(OBS, ACT)
+OBSERVATION, ACTIONS = vector(OBS), box([-1.0] * ACT, [1.0] * ACT)
 IQL_OPTIONS = IQLOptions(hidden=[8], batch_size=16, dropout=0.1)
 
 
 def counting(**kwargs):
     return EnvSettings(fakes.COUNTING, kwargs)
-
-
-def make_collector(streams, num_envs=1, **kwargs):
-    settings = counting(**kwargs)
-    environments = Environments(settings, len(streams) * num_envs)
-    return Collector(
-        environments, describe_env(settings), num_envs, streams.child("collector"), CPU
-    )
 
 
 def make_evaluator(streams, num_envs=2, **kwargs):
@@ -58,17 +54,27 @@ def make_evaluator(streams, num_envs=2, **kwargs):
 
 
 def collect(collector, steps, policy, guide, curricula):
-    return torch.stack(
-        [torch.from_numpy(collector.step(policy, guide, curricula)[0].copy()) for _ in range(steps)]
-    )
+    return run(collector, steps, policy, guide, curricula)[0]
+
+
+def iql(streams, options=IQL_OPTIONS):
+    return IQL(options, LearnerInputs(streams, OBSERVATION, ACTIONS, CPU))
+
+
+def online(**sizes):
+    return TransitionStore(OBSERVATION, ACTIONS, device=CPU, **sizes)
+
+
+def offline(data):
+    return OfflineStore(data, OBSERVATION, ACTIONS, discount=IQL_OPTIONS.discount, device=CPU)
 
 
 @pytest.mark.parametrize("h", [0, 1, 4, 5, 6])
 def test_trap_1_no_guide_call_at_h_zero_and_exactly_h_guide_steps_otherwise(h):
     guide = FakeGuide()
-    collector = make_collector(Streams([0]), lengths=(5,))
+    collector = make([0], 1, counting(lengths=(5,)))
     rows = collect(collector, 10, FakePolicy(), guide, [FixedSteps(h)])
-    assert rows[:, 0, 0, LAYOUT.by_guide].tolist() == [float(t < h) for t in range(5)] * 2
+    assert rows.by_guide.flatten().tolist() == [t < h for t in range(5)] * 2
     assert len(guide.calls) == 2 * min(h, 5)
 
 
@@ -76,7 +82,7 @@ def test_trap_2_evaluation_moves_neither_the_training_clocks_nor_its_draws():
     collected = []
     for evaluates in (False, True):
         streams, policy, guide = Streams([0, 1]), FakePolicy(), FakeGuide(noise=0.2)
-        collector = make_collector(streams, 2, lengths=(2, 3, 7))
+        collector = make([0, 1], 2, counting(lengths=(2, 3, 7)))
         evaluator = make_evaluator(streams, lengths=(2, 3, 7))
         curricula, rows = [RandomCurriculum((4, 2, 0))] * 2, []
         for step in range(30):
@@ -85,17 +91,15 @@ def test_trap_2_evaluation_moves_neither_the_training_clocks_nor_its_draws():
                 modes = ("guide", "combined", "exploration")
                 h = guide_steps_of_episodes(curricula, streams, 3, step)
                 evaluate_modes(evaluator, modes, policy, guide, h, step)
-        collected.append(torch.cat(rows))
-    assert torch.equal(collected[0], collected[1])
-    # And the clocks are each environment's own: column 1 of the observation is the true one.
-    by_guide = collected[0][..., LAYOUT.by_guide]
-    assert 0 < by_guide.mean() < 1
+        collected.append(together(rows))
+    assert_equal(*collected)
+    assert 0 < collected[0].by_guide.float().mean() < 1
 
 
 def test_trap_3_evaluation_has_environments_of_its_own():
     streams = Streams([0])
     CountingEnv.made.clear()
-    collector = make_collector(streams, 2)
+    collector = make([0], 2, counting())
     collect(collector, 3, FakePolicy(), None, [FixedSteps(0)])
     training = [env for env in CountingEnv.made if env.reset_seeds]
     before = [(env.clock, list(env.reset_seeds)) for env in training]
@@ -109,14 +113,18 @@ def test_trap_3_evaluation_has_environments_of_its_own():
 def test_trap_4_a_time_limit_bootstraps_from_the_final_observation_and_a_termination_does_not(
     end, bootstraps
 ):
-    collector = make_collector(Streams([0]), lengths=(4,), end=end)
-    rows = collect(collector, 5, FakePolicy(), None, [FixedSteps(0)])[:, 0, 0]
-    last = Batch(rows[3].view(1, 1, -1), LAYOUT)
+    collector = make([0], 1, counting(lengths=(4,), end=end))
+    store = online(num_seeds=1, num_envs=1, capacity=10, discount=0.9)
+    starts = []
+    for _ in range(5):
+        moment, step, _ = collector.step(FakePolicy(), None, [FixedSteps(0)])
+        starts.append(moment.observation.vector[0, 0].item())
+        store.add(moment, step)
+    last = store.sample(torch.tensor([[3]]))
     # Of the episode that ended, at its time 4, and not of the next one.
-    assert last.next_observations[0, 0, :2].tolist() == [rows[3, 0].item(), 4.0]
-    value = torch.full((1, 1), 10.0)
-    target = bootstrapped_target(last.rewards, last.terminated, value, 0.9)
-    assert target.item() == pytest.approx(last.rewards.item() + (9.0 if bootstraps else 0.0))
+    assert last.next_observation.vector[0, 0, :2].tolist() == [starts[3], 4.0]
+    target = bootstrapped_target(last.reward, last.discount, torch.full((1, 1), 10.0))
+    assert target.item() == pytest.approx(last.reward.item() + (9.0 if bootstraps else 0.0))
 
 
 def test_trap_5_the_window_restarts_the_best_stays_and_tolerance_and_nan_are_handled():
@@ -142,22 +150,29 @@ def test_trap_6_a_guide_keeps_its_own_observations_normaliser_and_action_scale()
     view = GuideView(("clock",), mean=10.0, std=2.0, action_low=1.0, action_high=5.0)
     guide = ForeignGuide(act_rows, view, spec, 1, "own", "own")
     policy = FakePolicy()
-    collector = make_collector(Streams([0]), dictionary=True)
+    collector = make([0], 1, settings)
     rows = collect(collector, 3, policy, guide, [FixedSteps(3)])
     assert [one.tolist() for one in seen] == [[[-5.0]], [[-4.5]], [[-4.0]]]
     # 3 is the middle of [1, 5], 1 its lower end.
-    assert rows[..., LAYOUT.action].flatten().tolist() == [0.0, -1.0] * 3
+    assert rows.action.flatten().tolist() == [0.0, -1.0] * 3
     # The exploration-policy's observations are whole and raw.
-    assert policy.calls[1][0, 0].tolist() == rows[1, 0, 0, :OBS].tolist()
+    assert policy.calls[1][0, 0].tolist() == rows.seen[1, 0, 0].tolist()
+
+
+def random_data(count):
+    """Transitions that nothing made, the last of which ends an episode."""
+    rng = np.random.default_rng(0)
+    sizes = {"observations": (OBS,), "actions": (ACT,), "rewards": (), "next_observations": (OBS,)}
+    floats = {n: rng.uniform(-1, 1, (count, *s)).astype(np.float32) for n, s in sizes.items()}
+    ends = np.arange(count) == count - 1
+    return TransitionData(**floats, terminals=ends, timeouts=np.zeros(count, bool))
 
 
 def test_trap_7_the_offline_schedule_does_not_run_on_online():
-    learner = IQL(IQL_OPTIONS, LearnerInputs(Streams([0]), OBS, ACT, CPU))
+    learner = iql(Streams([0]))
     learner.start_phase(Phase.OFFLINE, 3)
     streams = Streams([0])
-    replay = Replay(
-        LAYOUT, OfflineBuffer(np.zeros((4, LAYOUT.width), np.float32), CPU), None, 16, None, CPU
-    )
+    replay = Replay(offline(random_data(4)), None, 16, None, CPU)
     for _ in range(3):
         learner.update(replay.sample(streams), learner.draws(streams))
 
@@ -172,11 +187,12 @@ def test_trap_7_the_offline_schedule_does_not_run_on_online():
 
 def test_trap_8_dropout_is_off_when_acting_and_actions_are_clipped_once():
     settings = replace(IQL_OPTIONS, dropout=0.9, tanh_mean=False)
-    learner = IQL(settings, LearnerInputs(Streams([0]), OBS, ACT, CPU))
+    learner = iql(Streams([0]), settings)
     with torch.no_grad():
         learner.policy().log_std.fill_(1.0)
-    observations = torch.randn(1, 200, OBS, generator=torch.Generator().manual_seed(0))
-    mean, log_std = learner.policy()(observations)
+    vectors = torch.randn(1, 200, OBS, generator=torch.Generator().manual_seed(0))
+    observations = Observation(vectors)
+    mean, log_std = learner.policy()(vectors)
     noise = Streams([5]).normal("action_noise", (200, ACT))
     expected = (mean + log_std.exp() * noise).clamp(-1, 1).detach()
     # The whole network acts, and the sum is clipped, not its parts.
@@ -191,21 +207,13 @@ def test_trap_8_dropout_is_off_when_acting_and_actions_are_clipped_once():
 
 def make_runner():
     streams = Streams([0, 1])
-    learner = IQL(IQL_OPTIONS, LearnerInputs(streams.child("exploration"), OBS, ACT, CPU))
+    learner = iql(streams.child("exploration"))
     learner.start_phase(Phase.ONLINE, 100)
-    offline = np.random.default_rng(0).uniform(-1, 1, (20, LAYOUT.width)).astype(np.float32)
-    buffer = OnlineBuffer(2, 40, LAYOUT, CPU)
-    replay = Replay(LAYOUT, OfflineBuffer(offline, CPU), buffer, 16, 0.25, CPU)
-    collector = make_collector(streams, 2, lengths=(2, 3, 7))
+    buffer = online(num_seeds=2, num_envs=2, capacity=40, discount=IQL_OPTIONS.discount)
+    replay = Replay(offline(random_data(20)), buffer, 16, 0.25, CPU)
+    collector = make([0, 1], 2, counting(lengths=(2, 3, 7)))
     draws = (streams.child("online"), streams.child("learner"))
     return OnlineRunner(collector, buffer, replay, learner, *draws, 2, 0.5, 6), learner
-
-
-def through_a_file(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
 
 
 @pytest.mark.parametrize("cut", [1, 5, 17, 30])
@@ -227,11 +235,11 @@ def test_trap_9_a_resume_restores_everything_bitwise(cut):
     assert resumed.updates == runner.updates > 0
     for one, two in zip(learner.networks.parameters(), other.networks.parameters(), strict=True):
         assert torch.equal(one, two)
-    assert torch.equal(runner.buffer.latest(40), resumed.buffer.latest(40))
+    assert different(runner.buffer.state_dict(), resumed.buffer.state_dict()) == []
 
 
-class NStepLearner:
-    consumes = Consumes.N_STEP
+class OnPolicyLearner:
+    needs = DataNeeds(Consumes.ROLLOUTS, (("actor",),))
 
     def __init__(self, streams, observation_size, action_size, batch_size, device):
         pass
@@ -242,11 +250,13 @@ def test_trap_10_guide_transitions_are_flagged_and_a_learner_that_cannot_use_the
     guide = FakeGuide(answer=0.5)
     for _ in range(15):
         runner.step(guide, [FixedSteps(2, stage=3)] * 2)
-    stored = Batch(runner.buffer.latest(30), LAYOUT)
+    stored = runner.buffer.sample(torch.arange(30).expand(2, -1))
     flagged = stored.by_guide.bool()
-    assert torch.equal(flagged, stored.observations[..., 1] < 2)
-    assert (stored.actions[flagged] == 0.5).all()
+    assert torch.equal(flagged, stored.observation.vector[..., 1] < 2)
+    assert 0 < flagged.float().mean() < 1
+    assert (stored.action[flagged] == 0.5).all()
+    assert torch.equal(stored.share, 1 - stored.by_guide)
     assert (stored.stage == 3).all()
-    config = CustomOptions(kind="custom", target=f"{__file__}:NStepLearner")
-    with pytest.raises(UserError, match=r"n-step.*off-policy"):
+    config = CustomOptions(kind="custom", target=f"{__file__}:OnPolicyLearner")
+    with pytest.raises(UserError, match=r"whole rollouts.*off-policy"):
         build_learner(config, ActivationConfig(), Streams([0]), describe_env(counting()), None, CPU)

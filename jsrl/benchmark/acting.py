@@ -5,22 +5,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from numpy.typing import NDArray
 
 from jsrl.benchmark.problem import CPU, Sizes
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.timing import interleaved, ratio, typical
+from jsrl.core.observations import Observation
 from jsrl.core.protocols import StepObserver
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionLayout
 from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.jumpstart.curricula import ConstantCurriculum
 from jsrl.networks.layers import INITIALISATIONS
 from jsrl.networks.policies import GaussianPolicy
 from jsrl.rollout.collector import Collector
-from jsrl.rollout.replay import OnlineBuffer
+from jsrl.rollout.transition_store import TransitionStore
 
 COUNTS = (1, 16)
 STEPS_IN_ROUND = 160
@@ -41,7 +40,7 @@ def measure_latency(sizes: Sizes, seconds: float) -> list[Measurement]:
     streams = Streams([0])
     functions: dict[str, Callable[[], object]] = {}
     for count in COUNTS:
-        obs = torch.randn(1, count, sizes.observation)
+        obs = Observation(torch.randn(1, count, sizes.observation))
         functions[f"mode, S·E={count}"] = _act(policy, obs, None)
         functions[f"with noise, S·E={count}"] = _act(policy, obs, streams)
     times = interleaved(functions, seconds)
@@ -53,7 +52,7 @@ def measure_latency(sizes: Sizes, seconds: float) -> list[Measurement]:
 def measure_environment_steps(sizes: Sizes, seconds: float) -> list[Measurement]:
     """PointMaze steps per second, and what the collector adds to stepping and acting."""
     spec = describe_env(POINTMAZE)
-    policy = make_policy(spec.observation_size, spec.action_size, sizes.hidden)
+    policy = make_policy(spec.observation.size, spec.actions.size, sizes.hidden)
     rows = []
     for count in COUNTS:
         raw, collecting = RawLoop(spec, policy, count), CollectorLoop(spec, policy, count)
@@ -89,21 +88,21 @@ class RawLoop:
         self._policy = policy
         self._streams = Streams([0])
         self._episodes = np.zeros(count, np.int64)
-        self._observations = self._reset(np.ones(count, bool))
+        self._observation = self._reset(np.ones(count, bool))
 
     def step(self) -> None:
-        obs = torch.from_numpy(self._observations).unsqueeze(0)
-        actions: NDArray[np.float32] = self._policy.act(obs, self._streams)[0].numpy()
+        seen = self._observation[None]
+        actions: NDArray[np.float32] = self._policy.act(seen, self._streams)[0].numpy()
         step = self._environments.step(actions)
-        self._observations = step.observations
+        self._observation = step.observation
         ended = step.terminated | step.truncated
         if ended.any():
-            self._observations = self._reset(ended)
+            self._observation = self._reset(ended)
 
     def close(self) -> None:
         self._environments.close()
 
-    def _reset(self, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def _reset(self, mask: NDArray[np.bool_]) -> Observation:
         seeds = [0] * len(mask)
         for i in np.flatnonzero(mask):
             seeds[i] = self._streams.integer("reset", int(i), int(self._episodes[i]))[0]
@@ -118,25 +117,32 @@ class CollectorLoop:
         self, spec: EnvSpec, policy: GaussianPolicy, count: int, capacity: int = 100_000
     ) -> None:
         environments = Environments(POINTMAZE, count)
-        layout = TransitionLayout(spec.observation_size, spec.action_size)
         self._collector = Collector(environments, spec, count, Streams([0]), CPU)
         self._policy = policy
         self._curricula = [ConstantCurriculum()]
-        self.buffer = OnlineBuffer(1, capacity, layout, CPU)
+        self.buffer = TransitionStore(
+            spec.observation,
+            spec.actions,
+            num_seeds=1,
+            num_envs=count,
+            capacity=capacity,
+            discount=0.99,
+            device=CPU,
+        )
 
     def watch(self, observer: StepObserver) -> None:
         """Let something look on from now on."""
         self._collector.observer = observer
 
     def step(self) -> None:
-        rows, _ = self._collector.step(self._policy, None, self._curricula)
-        self.buffer.add(rows)
+        moment, step, _ = self._collector.step(self._policy, None, self._curricula)
+        self.buffer.add(moment, step)
 
     def close(self) -> None:
         self._collector.close()
 
 
-def _act(policy: GaussianPolicy, obs: Float[Any, "S E O"], streams: Streams | None) -> Any:
+def _act(policy: GaussianPolicy, obs: Observation, streams: Streams | None) -> Any:
     return lambda: policy.act(obs, streams)
 
 

@@ -1,6 +1,6 @@
 """What an activation costs: a training step with it, compared with one with ReLU."""
 
-from jsrl.benchmark.problem import Sizes, make_learner, make_replay, make_update, synthetic_rows
+from jsrl.benchmark.problem import Sizes, make_learner, make_replay, make_update, synthetic_data
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.timing import interleaved, ratio
 from jsrl.networks.activations import activation_label
@@ -12,7 +12,7 @@ MOST = {"smelu(beta=1)": 1.3}
 
 def measure_activations(sizes: Sizes, seconds: float, *, compiled: bool) -> list[Measurement]:
     """How many times as long an update takes as one with ReLU, of one seed on one thread."""
-    replay = make_replay(sizes, synthetic_rows(sizes))
+    replay = make_replay(sizes, synthetic_data(sizes))
     found = []
     for mode in ("eager", "compiled") if compiled else ("eager",):
         updates = {

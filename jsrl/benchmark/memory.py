@@ -8,7 +8,6 @@ from jsrl.benchmark.acting import POINTMAZE, CollectorLoop
 from jsrl.benchmark.problem import CPU
 from jsrl.benchmark.results import Measurement
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionLayout
 from jsrl.envs.make import describe_env
 from jsrl.learners.iql import IQL, IQLOptions
 from jsrl.learners.options import LearnerInputs
@@ -25,12 +24,9 @@ def measure_memory(hidden: int, batch_size: int, steps: int) -> list[Measurement
     """Growth over ``steps`` steps with a full buffer, after half as many to warm up."""
     spec = describe_env(POINTMAZE)
     options = IQLOptions(hidden=[hidden, hidden], batch_size=batch_size)
-    learner = IQL(
-        options, LearnerInputs(Streams([0]), spec.observation_size, spec.action_size, CPU)
-    )
+    learner = IQL(options, LearnerInputs(Streams([0]), spec.observation, spec.actions, CPU))
     loop = CollectorLoop(spec, learner.policy(), 1, CAPACITY)
-    layout = TransitionLayout(spec.observation_size, spec.action_size)
-    replay = Replay(layout, None, loop.buffer, batch_size, None, CPU)
+    replay = Replay(None, loop.buffer, batch_size, None, CPU)
     streams = Streams([0], ("learn",))
 
     def work(count: int) -> None:

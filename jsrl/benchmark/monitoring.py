@@ -78,14 +78,14 @@ def loop_over_permutations(
 def _measure_overhead(sizes: Sizes, seconds: float) -> list[Measurement]:
     """A rollout in PointMaze with the monitor at its default interval, against one without."""
     spec = describe_env(POINTMAZE)
-    policy = make_policy(spec.observation_size, spec.action_size, sizes.hidden)
-    layers = r"inputs|.*activation_\d+|outputs"
+    policy = make_policy(spec.observation.size, spec.actions.size, sizes.hidden)
+    layers = r"inputs|(?!.*convolutions).*activation_\d+|outputs"
     settings = TrainingMonitorSettings(layers, 10, 1.0, 4096, 4, 60, WatchSettings())
     with tempfile.TemporaryDirectory() as folder:
         alone, watched = CollectorLoop(spec, policy, 1), CollectorLoop(spec, policy, 1)
         monitor = TrainingMonitor(
             *(settings, policy, [0], (1, 1), Streams([0]), Path(folder)),
-            (spec.observation_size, spec.action_size),
+            spec.observation,
         )
         watched.watch(monitor.online)
         try:

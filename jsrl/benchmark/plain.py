@@ -16,6 +16,7 @@ from torch.distributions import Normal
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from jsrl.benchmark.problem import SCHEDULE, Sizes
+from jsrl.core.transitions import TransitionData
 from jsrl.learners.iql import IQLNetworks, IQLOptions
 from jsrl.networks.layers import SeedLinear, SeedMLP
 
@@ -31,14 +32,14 @@ class PlainReplay:
     terminated: Tensor
 
     @classmethod
-    def from_rows(cls, rows: Float[NDArray[np.float32], "N width"], sizes: Sizes) -> "PlainReplay":
-        layout, data = sizes.layout, torch.from_numpy(rows)
+    def of(cls, data: TransitionData) -> "PlainReplay":
+        """The same transitions as the package's replay has."""
         return cls(
-            data[:, : sizes.observation].clone(),
-            data[:, layout.action].clone(),
-            data[:, layout.reward].clone(),
-            data[:, layout.next_observation].clone(),
-            data[:, layout.terminated].clone(),
+            torch.from_numpy(data.observations),
+            torch.from_numpy(data.actions),
+            torch.from_numpy(data.rewards),
+            torch.from_numpy(data.next_observations),
+            torch.from_numpy(data.terminals.astype(np.float32)),
         )
 
     def sample(self, rng: np.random.Generator, batch_size: int) -> "PlainReplay":
@@ -118,7 +119,8 @@ class PlainIQL:
             _copy_mlp(target, networks.target_critic, (index, k))
         _copy_mlp(self.value, networks.value, (index,))
         _copy_mlp(self.actor, networks.actor.mlp, (index,))
-        self.log_std.copy_(networks.actor.log_std[index, 0])
+        log_std: Tensor = networks.actor.get_parameter("log_std")
+        self.log_std.copy_(log_std[index, 0])
 
     def _log_prob(self, obs: Float[Tensor, "B O"], actions: Float[Tensor, "B A"]) -> Tensor:
         low, high = self.options.log_std_range

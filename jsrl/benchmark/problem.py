@@ -9,13 +9,15 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from jsrl.core.protocols import Phase
+from jsrl.core.specs import BoxActions, ObservationSpec, VectorPart
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionLayout
+from jsrl.core.transitions import TransitionData
 from jsrl.learners.iql import IQL, IQLOptions
 from jsrl.learners.options import LearnerInputs
 from jsrl.networks.activations import Activation
 from jsrl.networks.hidden_layers import HiddenLayers, NetworkLayers
-from jsrl.rollout.replay import OfflineBuffer, Replay
+from jsrl.rollout.offline_store import OfflineStore
+from jsrl.rollout.replay import Replay
 
 CPU = torch.device("cpu")
 SCHEDULE = 1_000_000
@@ -33,20 +35,30 @@ class Sizes:
     transitions: int = 100_000
 
     @property
-    def layout(self) -> TransitionLayout:
-        return TransitionLayout(self.observation, self.action)
+    def observed(self) -> ObservationSpec:
+        return ObservationSpec((VectorPart((), (self.observation,)),))
+
+    @property
+    def actions(self) -> BoxActions:
+        return BoxActions((-1.0,) * self.action, (1.0,) * self.action, (self.action,))
 
 
-def synthetic_rows(sizes: Sizes) -> Float[NDArray[np.float32], "N width"]:
+def synthetic_data(sizes: Sizes) -> TransitionData:
     """Offline transitions of random numbers: actions within (-1, 1), rare success and ends."""
     rng = np.random.default_rng(0)
-    layout, n = sizes.layout, sizes.transitions
-    rows = rng.standard_normal((n, layout.width), dtype=np.float32)
-    rows[:, layout.action] = np.tanh(rows[:, layout.action])
-    rows[:, layout.reward] = rng.random(n) < 0.01
-    rows[:, layout.terminated] = rows[:, layout.reward]
-    rows[:, layout.truncated] = 0
-    return rows
+
+    def draw(width: int) -> Float[NDArray[np.float32], "N width"]:
+        return rng.standard_normal((sizes.transitions, width), dtype=np.float32)
+
+    solved = rng.random(sizes.transitions) < 0.01
+    return TransitionData(
+        observations=draw(sizes.observation),
+        actions=np.tanh(draw(sizes.action)),
+        rewards=solved.astype(np.float32),
+        next_observations=draw(sizes.observation),
+        terminals=solved,
+        timeouts=np.zeros_like(solved),
+    )
 
 
 def make_learner(
@@ -64,8 +76,8 @@ def make_learner(
     layers = HiddenLayers(activation)
     inputs = LearnerInputs(
         Streams(range(num_seeds)),
-        sizes.observation,
-        sizes.action,
+        sizes.observed,
+        sizes.actions,
         device,
         NetworkLayers(layers, layers, layers),
     )
@@ -74,11 +86,10 @@ def make_learner(
     return learner
 
 
-def make_replay(
-    sizes: Sizes, rows: Float[NDArray[np.float32], "N width"], device: torch.device = CPU
-) -> Replay:
+def make_replay(sizes: Sizes, data: TransitionData, device: torch.device = CPU) -> Replay:
     """Offline minibatches."""
-    return Replay(sizes.layout, OfflineBuffer(rows, device), None, sizes.batch, None, device)
+    store = OfflineStore(data, sizes.observed, sizes.actions, discount=0.99, device=device)
+    return Replay(store, None, sizes.batch, None, device)
 
 
 def make_update(learner: IQL, replay: Replay) -> Callable[[], object]:

@@ -11,7 +11,7 @@ from jsrl.benchmark.problem import (
     make_learner,
     make_replay,
     make_update,
-    synthetic_rows,
+    synthetic_data,
 )
 from jsrl.benchmark.results import Measurement
 from jsrl.benchmark.roofline import iql_products, make_roofline
@@ -26,10 +26,10 @@ ROOFLINE_TARGET = 0.5
 
 def measure_updates(sizes: Sizes, seconds: float, *, compiled: bool) -> list[Measurement]:
     """On one CPU thread, with the sampling of the minibatch from an offline buffer."""
-    rows = synthetic_rows(sizes)
-    replay = make_replay(sizes, rows)
+    data = synthetic_data(sizes)
+    replay = make_replay(sizes, data)
     functions: dict[str, Callable[[], object]] = {
-        "plain": _plain_update(sizes, PlainReplay.from_rows(rows, sizes)),
+        "plain": _plain_update(sizes, PlainReplay.of(data)),
         "products": make_roofline(sizes),
     }
     modes = ("eager", "compiled") if compiled else ("eager",)
@@ -52,7 +52,7 @@ def measure_updates(sizes: Sizes, seconds: float, *, compiled: bool) -> list[Mea
 def measure_cuda_updates(sizes: Sizes, seconds: float) -> list[Measurement]:
     """On the first GPU. Raises RuntimeError if an update waits for the device."""
     device = torch.device("cuda")
-    replay = make_replay(sizes, synthetic_rows(sizes), device)
+    replay = make_replay(sizes, synthetic_data(sizes), device)
     updates = {}
     for num_seeds in CUDA_SEEDS:
         learner = make_learner(sizes, num_seeds, device)

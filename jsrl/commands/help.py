@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from jsrl.commands.schema_text import meanings
 from jsrl.commands.table import Command
-from jsrl.settings.kinds import REGISTRIES, registry_of
+from jsrl.settings.kinds import REGISTRIES, registry_of, split_key
 
 WIDTH = 100
 COLUMN = 44
@@ -47,10 +47,10 @@ def help_text(command: Command, overrides: Sequence[str], configs: Path) -> str:
         lines.append("Groups; choose an option by GROUP=OPTION:")
         for group, chosen in groups.items():
             files = {path.stem for path in (configs / group).glob("*.yaml")}
-            kinds = registry_of(group)
+            kinds = registry_of(group.replace("/", "."))
             options = sorted(files if kinds is None else files.union(kinds.names()))
             default = f" (else {chosen})" if chosen not in (None, "???") else ""
-            lines += _entry(group, f"{', '.join(options)}{default}", 16)
+            lines += _entry(group.replace("/", "."), f"{', '.join(options)}{default}", 16)
         lines.append("")
     lines.append("Keys, with the values that they have if nothing else is given:")
     for key, meaning in _meanings(schema, values).items():
@@ -67,16 +67,18 @@ def help_text(command: Command, overrides: Sequence[str], configs: Path) -> str:
     return "\n".join(lines)
 
 
-def _meanings(schema: type, values: DictConfig) -> dict[str, str]:
+def _meanings(schema: type, values: DictConfig, prefix: str = "") -> dict[str, str]:
     """The meaning of each key; in groups with kinds, of those that the chosen kind has."""
     found = {}
-    for key, meaning in meanings(schema).items():
-        group, _, option = key.partition(".")
+    for key, meaning in meanings(schema, prefix).items():
+        group, option = split_key(key)
         registry = registry_of(group)
-        if registry is None:
+        if registry is None or prefix == f"{group}.":
             found[key] = meaning
-        elif option == "kind" and not OmegaConf.is_missing(values[group], "kind"):
-            found |= meanings(registry[str(values[group].kind)].options, f"{group}.")
+            continue
+        node = OmegaConf.select(values, group)
+        if option == "kind" and not OmegaConf.is_missing(node, "kind"):
+            found |= _meanings(registry[str(node.kind)].options, values, f"{group}.")
     return found
 
 
@@ -108,7 +110,7 @@ def _groups(name: str, configs: Path) -> Iterator[tuple[str, Any]]:
 
 def _kinds(key: str) -> str:
     """Which kinds use a key, where not all do."""
-    group, _, name = key.partition(".")
+    group, name = split_key(key)
     registry = registry_of(group)
     if registry is None:
         return ""

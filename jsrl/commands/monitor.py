@@ -55,7 +55,7 @@ def run_monitor(job: MonitorJobConfig) -> bool:
     while True:
         found = policy.audit()
         if found is not None:
-            of, columns = _describe(job, seed, fault), column_names(spec.layout)
+            of, columns = _describe(job, seed, fault), column_names(spec.observation.layout)
             write_violations(output / "violations.json", found, of, columns)
             write_page(output / "report.html", found, of, columns)
             print(_line(found, output), flush=True)

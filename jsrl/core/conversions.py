@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jsrl.core.specs import EnvSpec
+from jsrl.core.specs import DiscreteActions, EnvSpec
 
 Numbers = float | Sequence[float] | NDArray[np.floating[Any]]
 
@@ -35,9 +35,17 @@ def is_unit_range(low: Numbers, high: Numbers) -> bool:
 
 def env_action_line(spec: EnvSpec) -> str | None:
     """How the environment takes the policies' actions, or None if it takes them as they are."""
-    if is_unit_range(spec.action_low, spec.action_high):
+    if isinstance(spec.actions, DiscreteActions):
+        start, last = spec.actions.start, spec.actions.start + spec.actions.n - 1
+        if start == 0:
+            return None
+        return (
+            f"actions: policies choose from 0 to {spec.actions.n - 1}, which {spec.id} takes as "
+            f"{start} to {last}"
+        )
+    if is_unit_range(spec.box.low, spec.box.high):
         return None
-    taken = show_range(spec.action_low, spec.action_high)
+    taken = show_range(spec.box.low, spec.box.high)
     return f"actions: policies act in [-1, 1], which {spec.id} takes as {taken}"
 
 
@@ -57,7 +65,7 @@ def action_line(
     Returns:
         The line; None if both ranges are [-1, 1], so that nothing is converted at all.
     """
-    taken = (spec.action_low, spec.action_high)
+    taken = (spec.box.low, spec.box.high)
     if is_unit_range(low, high) and is_unit_range(*taken):
         return None
     own, target = show_range(low, high), show_range(*taken)

@@ -1,7 +1,8 @@
 """What a policy, guide, learner, curriculum, buffer or observer has to offer.
 
-An ability that only some of them have is a Protocol of its own, at the end of this file. Whoever
-needs it asks by ``isinstance``.
+An ability that only some of them have is a Protocol of its own, at the end of this file; those of
+objects that come from users and other libraries stand in ``foreign``. Whoever needs one asks by
+``isinstance``.
 
 Shapes: S seeds, E environments of a seed, B transitions of a minibatch, O observation size,
 A action size.
@@ -13,14 +14,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, Self, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Batch, Moment, Observation
+from jsrl.core.transitions import Moment, TransitionBatch
 
 Metrics = dict[str, Tensor]
 """Named values of one update, each ``[S]``, on the learner's device."""
@@ -60,6 +61,7 @@ class DataNeeds:
             the networks that it trains: twenty critic updates and then one of the actor are
             ``(("critic",),) * 20 + (("actor",),)``.
         n_step: n, of the returns; 1 unless ``data`` is n-step transitions.
+        discount: γ, of a step, in [0, 1]; ``TransitionBatch.discount`` is made of it.
 
     Raises:
         UserError: if n does not go with the data, or a minibatch trains nothing.
@@ -68,6 +70,7 @@ class DataNeeds:
     data: Consumes
     batches: tuple[tuple[str, ...], ...]
     n_step: int = 1
+    discount: float = 0.99
 
     def __post_init__(self) -> None:
         if self.n_step < 1:
@@ -77,6 +80,8 @@ class DataNeeds:
                 f"n_step={self.n_step} is for learners from n-step transitions, and this learner "
                 f"takes {self.data.value}; leave n_step at 1"
             )
+        if not 0 <= self.discount <= 1:
+            raise UserError(f"discount={self.discount} of a learner must lie in [0, 1]")
         if not self.batches or not all(self.batches):
             raise UserError(
                 f"batches={self.batches} must name at least one minibatch, and for each the "
@@ -92,8 +97,11 @@ class DataNeeds:
 class Policy(Protocol):
     """Anything that acts for S seeds."""
 
-    def act(self, obs: Observation, streams: Streams | None) -> Float[Tensor, "S E A"]:
-        """Actions in [-1, 1] for observations ``[S, E, O]``; without ``streams``, the mode."""
+    def act(self, obs: Observation, streams: Streams | None) -> Shaped[Tensor, "S E *A"]:
+        """Actions for observations ``[S, E]``; without ``streams``, the mode.
+
+        Real actions are float32 ``[S, E, A]`` in [-1, 1]; choices are int64 ``[S, E]``.
+        """
         ...
 
 
@@ -109,10 +117,10 @@ class SavablePolicy(Policy, Protocol):
     """S."""
 
     observation_size: int
-    """O, the number of columns that it is given."""
+    """O, the number of columns of the vector that it is given."""
 
     action_size: int
-    """A."""
+    """A, or the number of choices."""
 
     def describe(self) -> dict[str, Any]:
         """``class``, the registered name, and ``arguments``, plain values by keyword.
@@ -146,8 +154,8 @@ class Guide(Protocol):
 
     def act(
         self, obs: Observation, streams: Streams | None, mask: Bool[Tensor, "S E"]
-    ) -> Float[Tensor, "S E A"]:
-        """Actions in [-1, 1]. Only rows in ``mask`` are looked at; the others come back as 0.
+    ) -> Shaped[Tensor, "S E *A"]:
+        """Actions as a policy gives them; only rows in ``mask`` are looked at, the others are 0.
 
         Raises:
             UserError: if the guide returns NaN, a wrong shape, or an action outside the space.
@@ -162,13 +170,13 @@ class Guide(Protocol):
 class Learner(Protocol):
     """A learning algorithm for S seeds at once."""
 
-    consumes: Consumes
+    needs: DataNeeds
 
     def draws(self, streams: Streams) -> Draws:
         """Draw the random tensors that the next update needs."""
         ...
 
-    def update(self, batch: Batch, draws: Draws) -> Metrics:
+    def update(self, batch: TransitionBatch, draws: Draws) -> Metrics:
         """One gradient step for all seeds; the metrics stay on the device."""
         ...
 
@@ -202,18 +210,6 @@ class Curriculum(Protocol):
         ...
 
 
-class Buffer(Protocol):
-    """Storage of transitions, read only through ``sample``, so that it may be memory-mapped."""
-
-    def add(self, rows: Float[np.ndarray, "S E width"]) -> None:
-        """Store one transition of every environment."""
-        ...
-
-    def sample(self, indices: Int[Tensor, "S B"]) -> Float[Tensor, "S B width"]:
-        """The transitions at ``indices``."""
-        ...
-
-
 class StepObserver(Protocol):
     """Watches policies while they act, and changes nothing."""
 
@@ -240,8 +236,8 @@ class SamplingPolicy(Protocol):
         streams: Streams,
         name: str,
         where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Sampled actions in [-1, 1]; a seed outside of ``where`` draws nothing from its stream."""
+    ) -> Shaped[Tensor, "S E *A"]:
+        """Sampled actions; a seed outside of ``where`` draws nothing from its stream."""
         ...
 
 
@@ -252,8 +248,27 @@ class ExportablePolicy(Protocol):
     def mode_module(self, index: int) -> nn.Module:
         """The mode of seed ``index``: float32 rows ``[n, O]`` to actions ``[n, A]`` in [-1, 1].
 
-        The module is a copy on the CPU, without gradients, and has no axis of seeds.
+        A policy that chooses gives int64 ``[n]``. One that sees images takes them as further
+        arguments, uint8 ``[n, C, H, W]``. The module is a copy on the CPU, without gradients, and
+        has no axis of seeds.
         """
+        ...
+
+
+@runtime_checkable
+class SeesImages(Protocol):
+    """A policy that knows the images that it is given, if any."""
+
+    images: dict[str, tuple[int, ...]]
+    """Channels, height and width of each by name."""
+
+
+@runtime_checkable
+class EncodesObservations(Protocol):
+    """A policy whose ``forward`` takes features that it makes of an observation."""
+
+    def encode(self, obs: Observation) -> Float[Tensor, "S B F"]:
+        """The features. Without it, ``forward`` takes the vector of an observation."""
         ...
 
 
@@ -277,6 +292,24 @@ class FreezesSeeds(Protocol):
 
 
 @runtime_checkable
+class SaysItsNeeds(Protocol):
+    """What every learner has to say, and a user's own may have forgotten to."""
+
+    needs: DataNeeds
+
+
+@runtime_checkable
+class TrainsSome(Protocol):
+    """A learner that takes several minibatches an update, and says for each what it trains."""
+
+    needs: DataNeeds
+
+    def train(self, networks: Sequence[str], batch: TransitionBatch, draws: Draws) -> Metrics:
+        """One gradient step of the networks of these names; the metrics stay on the device."""
+        ...
+
+
+@runtime_checkable
 class StartsFromState(Protocol):
     """A learner that can begin with networks of another one: ``start=warm`` and ``start=naive``."""
 
@@ -290,7 +323,7 @@ class HasTwinValues(Protocol):
     """A learner with two critics, whose disagreement the monitor shows."""
 
     def twin_values(
-        self, observations: Float[Tensor, "S N O"], actions: Float[Tensor, "S N A"]
+        self, observation: Observation, action: Shaped[Tensor, "S N *A"]
     ) -> Float[Tensor, "S K N"]:
         """Q(s, a) of each of the K critics."""
         ...
@@ -301,122 +334,7 @@ class PredictsValues(Protocol):
     """A learner that can say what its networks predict for states and actions."""
 
     def predict(
-        self, observations: Float[Tensor, "S N O"], actions: Float[Tensor, "S N A"]
+        self, observation: Observation, action: Shaped[Tensor, "S N *A"]
     ) -> dict[str, Float[Tensor, "S N"]]:
         """Predictions by name, such as ``value`` and ``critic``."""
         ...
-
-
-@runtime_checkable
-class ComputesReward(Protocol):
-    """A goal environment that says what a step's reward would be under another goal."""
-
-    def compute_reward(
-        self,
-        achieved_goal: Float[np.ndarray, "n G"],
-        desired_goal: Float[np.ndarray, "n G"],
-        info: Any,
-    ) -> Any:
-        """The rewards ``[n]``; ``info`` is a list of n dictionaries, which are empty."""
-        ...
-
-
-@runtime_checkable
-class ComputesTermination(Protocol):
-    """A goal environment that says whether a step would end its episode under another goal."""
-
-    def compute_terminated(
-        self,
-        achieved_goal: Float[np.ndarray, "n G"],
-        desired_goal: Float[np.ndarray, "n G"],
-        info: Any,
-    ) -> Any:
-        """Whether the task is done, ``[n]``; many environments answer for one step only."""
-        ...
-
-
-@runtime_checkable
-class Stateful(Protocol):
-    """A guide, or a user's policy, that may have a memory: whether it has is what it says."""
-
-    stateful: bool
-
-
-@runtime_checkable
-class Stochastic(Protocol):
-    """A user's policy that draws random numbers, if it says so."""
-
-    stochastic: bool
-
-
-@runtime_checkable
-class ResetsRows(Protocol):
-    """A user's policy with a memory, which forgets single episodes."""
-
-    def reset(self, *, rows: Int[np.ndarray, " n"]) -> None:
-        """New episodes begin in these rows."""
-        ...
-
-
-@runtime_checkable
-class ActsOnRows(Protocol):
-    """A user's object that acts by its method ``act``."""
-
-    def act(self, observations: Float[np.ndarray, "n O"]) -> Any:
-        """Actions ``[n, A]``."""
-        ...
-
-
-@runtime_checkable
-class PredictsActions(Protocol):
-    """A user's object that acts by its method ``predict``, as those of other libraries do."""
-
-    def predict(self, observations: Float[np.ndarray, "n O"]) -> Any:
-        """Actions ``[n, A]``."""
-        ...
-
-
-@runtime_checkable
-class KnowsItsRange(Protocol):
-    """A user's object that knows in which range it answers, such as one with an action space.
-
-    Both are one number or ``[A]``, or None where it does not know after all. Without them it is
-    taken to answer in the environment's own bounds.
-    """
-
-    action_low: Any
-    action_high: Any
-
-
-@runtime_checkable
-class InAMaze(Protocol):
-    """An environment in a maze, of gymnasium-robotics or of this package."""
-
-    maze: Any
-
-
-@runtime_checkable
-class Simulated(Protocol):
-    """An environment of MuJoCo."""
-
-    model: Any
-    """What ``mujoco.MjModel`` is."""
-
-
-@runtime_checkable
-class HoldsPoint(Protocol):
-    """A maze of gymnasium-robotics with a point in it, which is an environment of its own."""
-
-    point_env: Any
-
-
-@runtime_checkable
-class HoldsAnt(Protocol):
-    """A maze of gymnasium-robotics with an ant in it, which is an environment of its own."""
-
-    ant_env: Any
-
-
-def has_memory(actor: object) -> bool:
-    """Whether a guide or a user's policy says that it remembers earlier steps of an episode."""
-    return isinstance(actor, Stateful) and bool(actor.stateful)

@@ -5,38 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-
-@dataclass(frozen=True)
-class EnvSpec:
-    """What the rest of the package needs to know of an environment.
-
-    Args:
-        id: the environment's name.
-        observation_size: O, after flattening.
-        action_size: A.
-        layout: for each part of a dictionary observation its name and its [start, stop) columns
-            in the flat one; a plain observation is one part called ``observation``.
-        action_low: the environment's own lower action bounds ``[A]``; the package acts in [-1, 1].
-        action_high: the upper ones.
-        max_episode_steps: the time limit H.
-        action_shape: of one action as the environment's ``step`` takes it; None for ``[A]``.
-        observation_line: how observations become one vector, for the start of a run; None where
-            they are one already.
-        observation_shapes: of each part of ``layout``, as the environment gives it; None where
-            each is a vector.
-    """
-
-    id: str
-    observation_size: int
-    action_size: int
-    layout: tuple[tuple[str, int, int], ...]
-    action_low: tuple[float, ...]
-    action_high: tuple[float, ...]
-    max_episode_steps: int
-    action_shape: tuple[int, ...] | None = None
-    observation_line: str | None = None
-    observation_shapes: tuple[tuple[int, ...], ...] | None = None
-
+from jsrl.core.errors import UserError
 
 Key = str | int
 """Of a dictionary's entry, or the place of a tuple's."""
@@ -112,6 +81,11 @@ class ObservationSpec:
         return sum(part.size for part in self.vector)
 
     @property
+    def parts(self) -> tuple[VectorPart | ImagePart, ...]:
+        """All parts, images last."""
+        return (*self.vector, *self.images)
+
+    @property
     def layout(self) -> tuple[tuple[str, int, int], ...]:
         """For each part of the vector its name and its [start, stop) columns."""
         found, start = [], 0
@@ -160,6 +134,11 @@ class BoxActions:
         """A."""
         return len(self.low)
 
+    @property
+    def chosen_shape(self) -> tuple[int, ...]:
+        """Of one action as a policy gives it: A numbers."""
+        return (self.size,)
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a checkpoint, from which ``described_actions`` makes an equal spec."""
         return {"kind": "box", **asdict(self)}
@@ -177,6 +156,16 @@ class DiscreteActions:
     n: int
     start: int = 0
 
+    @property
+    def size(self) -> int:
+        """n, how many numbers a network gives to choose by."""
+        return self.n
+
+    @property
+    def chosen_shape(self) -> tuple[int, ...]:
+        """Of one choice: it is a number without axes."""
+        return ()
+
     def describe(self) -> dict[str, Any]:
         """Plain values for a checkpoint, from which ``described_actions`` makes an equal spec."""
         return {"kind": "discrete", **asdict(self)}
@@ -189,6 +178,40 @@ def described_actions(plain: Mapping[str, Any]) -> ActionSpec:
     """The spec that its ``describe`` wrote down, also after a journey through JSON."""
     arguments = _with_tuples({key: value for key, value in plain.items() if key != "kind"})
     return BoxActions(**arguments) if plain["kind"] == "box" else DiscreteActions(**arguments)
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """What the rest of the package needs to know of an environment.
+
+    Args:
+        id: the environment's name.
+        observation: how its observations become a vector and images.
+        actions: what it takes.
+        max_episode_steps: the time limit H.
+        observation_line: how observations become one vector, for the start of a run; None where
+            they are one already.
+    """
+
+    id: str
+    observation: ObservationSpec
+    actions: ActionSpec
+    max_episode_steps: int
+    observation_line: str | None = None
+
+    @property
+    def box(self) -> BoxActions:
+        """The actions, where they are real numbers.
+
+        Raises:
+            UserError: if they are choices.
+        """
+        if not isinstance(self.actions, BoxActions):
+            raise UserError(
+                f"env.id={self.id!r} takes a choice among {self.actions.n}, where real numbers "
+                "were expected; choose an environment with continuous actions"
+            )
+        return self.actions
 
 
 def path_name(path: tuple[Key, ...]) -> str:

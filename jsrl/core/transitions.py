@@ -1,136 +1,123 @@
-"""Observations, transitions and single steps, and how they are laid out.
+"""Minibatches of transitions, transitions of a dataset, and single steps.
 
 Shapes: S seeds, E environments of a seed, B transitions of a minibatch, O observation size,
 A action size.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+import torch
+from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
-Observation = Tensor
-"""Flat observations, float32 ``[S, E, O]`` or ``[S, B, O]``.
-
-Dictionary observations are flattened at the environment, in the order of ``EnvSpec.layout``.
-"""
+from jsrl.core.observations import Observation
 
 
 @dataclass(frozen=True)
-class TransitionLayout:
-    """Where each field of a transition stands in a packed float32 row.
+class TransitionBatch:
+    """B transitions of each of S seeds.
 
-    Observation and action stand side by side, so that a critic reads both without a copy.
+    A transition may span n steps: then ``reward`` is the discounted sum of their rewards, and
+    ``next_observation``, ``terminated`` and ``truncated`` are those of the last of them.
+
+    Args:
+        observation: what was seen.
+        action: what was done, float32 ``[S, B, A]`` in [-1, 1], or int64 ``[S, B]``.
+        reward: Σ γ^k r_k over the n steps.
+        discount: γ^n (1 - terminated), by which the value of ``next_observation`` counts.
+        next_observation: the true successor, also where an episode ended.
+        terminated: 1 where the task ended the episode.
+        truncated: 1 where a time limit cut the episode; its value is bootstrapped.
+        by_guide: 1 where the guide-policy acted.
+        share: of the exploration-policy in the action, from 0 to 1.
+        stage: of the curriculum; -1 for offline data.
+        side_by_side: vector and action in one tensor, where they stand so in memory.
     """
 
-    observation_size: int
-    action_size: int
+    observation: Observation
+    action: Shaped[Tensor, "S B *A"]
+    reward: Float[Tensor, "S B"]
+    discount: Float[Tensor, "S B"]
+    next_observation: Observation
+    terminated: Float[Tensor, "S B"]
+    truncated: Float[Tensor, "S B"]
+    by_guide: Float[Tensor, "S B"]
+    share: Float[Tensor, "S B"]
+    stage: Float[Tensor, "S B"]
+    side_by_side: Float[Tensor, "S B OA"] | None = None
 
-    @property
-    def action(self) -> slice:
-        return slice(self.observation_size, self.observation_size + self.action_size)
-
-    @property
-    def next_observation(self) -> slice:
-        start = self.observation_size + self.action_size
-        return slice(start, start + self.observation_size)
-
-    @property
-    def reward(self) -> int:
-        return 2 * self.observation_size + self.action_size
-
-    @property
-    def terminated(self) -> int:
-        return self.reward + 1
-
-    @property
-    def truncated(self) -> int:
-        return self.reward + 2
-
-    @property
-    def by_guide(self) -> int:
-        return self.reward + 3
-
-    @property
-    def stage(self) -> int:
-        return self.reward + 4
-
-    @property
-    def width(self) -> int:
-        return self.reward + 5
+    def vector_action(self) -> Float[Tensor, "S B OA"]:
+        """The vector of the observation and the action, which are real numbers, side by side."""
+        if self.side_by_side is not None:
+            return self.side_by_side
+        return torch.cat([self.observation.vector, self.action], -1)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A minibatch of transitions of every seed, packed: ``rows`` is float32 ``[S, B, width]``."""
+class Frames:
+    """The images of N transitions of a dataset, each stored once.
 
-    rows: Float[Tensor, "S B width"]
-    layout: TransitionLayout
+    Args:
+        images: M of each name, uint8 ``[M, C, H, W]``.
+        at: which of them each transition observed.
+        after: which its true successor is.
+    """
 
-    @property
-    def observations(self) -> Float[Tensor, "S B O"]:
-        return self.rows[..., : self.layout.observation_size]
+    images: Mapping[str, UInt8[np.ndarray, "M C H W"]]
+    at: Int[np.ndarray, " N"]
+    after: Int[np.ndarray, " N"]
 
-    @property
-    def actions(self) -> Float[Tensor, "S B A"]:
-        return self.rows[..., self.layout.action]
-
-    @property
-    def observations_actions(self) -> Float[Tensor, "S B OA"]:
-        """Observation and action side by side: a view, no copy."""
-        return self.rows[..., : self.layout.action.stop]
-
-    @property
-    def next_observations(self) -> Float[Tensor, "S B O"]:
-        return self.rows[..., self.layout.next_observation]
-
-    @property
-    def rewards(self) -> Float[Tensor, "S B"]:
-        return self.rows[..., self.layout.reward]
-
-    @property
-    def terminated(self) -> Float[Tensor, "S B"]:
-        """1 where the task ended the episode: no value is bootstrapped from there."""
-        return self.rows[..., self.layout.terminated]
-
-    @property
-    def truncated(self) -> Float[Tensor, "S B"]:
-        """1 where a time limit cut the episode: its value is bootstrapped."""
-        return self.rows[..., self.layout.truncated]
-
-    @property
-    def by_guide(self) -> Float[Tensor, "S B"]:
-        """1 where the guide-policy acted."""
-        return self.rows[..., self.layout.by_guide]
-
-    @property
-    def stage(self) -> Float[Tensor, "S B"]:
-        """The curriculum stage, or -1 for offline data."""
-        return self.rows[..., self.layout.stage]
+    def take(self, indices: Int[np.ndarray, " n"]) -> "Frames":
+        """Those of the transitions at ``indices``; the images themselves stay."""
+        return Frames(self.images, self.at[indices], self.after[indices])
 
 
 @dataclass(frozen=True)
 class TransitionData:
-    """N transitions in a row, as a dataset holds them. ``timeouts`` marks an episode's end by time.
+    """N transitions in a row, as a dataset holds them.
 
-    ``next_observations`` are the true successors, also at an episode's end.
+    Args:
+        observations: the vectors of what was seen.
+        actions: in [-1, 1] ``[N, A]``, or choices from 0 to n - 1, int64 ``[N]``.
+        rewards: as they were recorded.
+        next_observations: the vectors of the true successors, also at an episode's end.
+        terminals: where the task ended an episode.
+        timeouts: where a time limit did.
+        frames: the images, if there are any.
     """
 
     observations: Float[np.ndarray, "N O"]
-    actions: Float[np.ndarray, "N A"]
+    actions: Shaped[np.ndarray, "N *A"]
     rewards: Float[np.ndarray, " N"]
     next_observations: Float[np.ndarray, "N O"]
     terminals: Bool[np.ndarray, " N"]
     timeouts: Bool[np.ndarray, " N"]
+    frames: Frames | None = None
 
     def __len__(self) -> int:
         return len(self.rewards)
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Everything but the images, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "frames"}
+
     def take(self, indices: Int[np.ndarray, " M"]) -> "TransitionData":
         """The transitions at ``indices``, in that order."""
-        return TransitionData(**{f.name: getattr(self, f.name)[indices] for f in fields(self)})
+        arrays = {name: array[indices] for name, array in self.arrays().items()}
+        frames = None if self.frames is None else self.frames.take(indices)
+        return TransitionData(**arrays, frames=frames)
+
+    def observed(self, indices: Int[np.ndarray, " M"] | slice) -> Observation:
+        """What was seen in the transitions at ``indices``."""
+        images = {}
+        if self.frames is not None:
+            at = self.frames.at[indices]
+            images = {n: torch.from_numpy(i[at]) for n, i in self.frames.images.items()}
+        return Observation(torch.from_numpy(self.observations[indices]), images)
 
 
 @dataclass(frozen=True)
@@ -138,8 +125,8 @@ class Moment:
     """One step of N environments, those of seed 0 first, as it was acted in.
 
     Args:
-        observations: what the policies saw.
-        actions: what was done, in [-1, 1].
+        observation: what the policies saw.
+        actions: what was done: float32 ``[N, A]`` in [-1, 1], or int64 ``[N]``.
         episodes: of each environment; unique within a seed.
         times: steps since each episode began.
         by_guide: where the guide acted.
@@ -147,8 +134,8 @@ class Moment:
         counts: False where an environment only keeps others company.
     """
 
-    observations: Float[NDArray[np.float32], "N O"]
-    actions: Float[NDArray[np.float32], "N A"]
+    observation: Observation
+    actions: Shaped[NDArray[Any], "N *A"]
     episodes: Int[NDArray[np.int64], " N"]
     times: Int[NDArray[np.int64], " N"]
     by_guide: Bool[NDArray[np.bool_], " N"]

@@ -3,10 +3,7 @@
 Every loader returns a ``Dataset``; ``save_hdf5`` writes one file in D4RL's layout.
 """
 
-from jsrl.datasets import none as none
-from jsrl.datasets import python as python
-from jsrl.datasets import readers as readers
-from jsrl.datasets import waypoint as waypoint
+from jsrl.core.discovery import import_all
 from jsrl.datasets.d4rl import load_d4rl, load_hdf5, save_hdf5
 from jsrl.datasets.dataset import Dataset, DatasetWarning
 from jsrl.datasets.load import load_dataset, require_source
@@ -28,3 +25,7 @@ __all__ = [
     "require_source",
     "save_hdf5",
 ]
+
+# Importing a kind registers it.
+# Those left out collect data in a simulator, which a run on data that are there does without.
+import_all(__name__, __path__, leave_out=("adroit", "antmaze", "antmaze_walks"))

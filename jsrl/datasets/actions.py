@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 
 from jsrl.core.conversions import action_line, is_unit_range, show_range
 from jsrl.datasets.reading import ENVIRONMENT, NORMALISED, UNCHECKED, ActionBound, Reading
@@ -33,7 +33,7 @@ class ReadActions:
         doubts: what is possible, but should be looked at.
     """
 
-    values: Float[np.ndarray, "N A"]
+    values: Shaped[np.ndarray, "N *A"]
     meant_for: tuple[tuple[float, ...], tuple[float, ...]] | None
     lines: tuple[str, ...] = ()
     doubts: tuple[str, ...] = ()
@@ -99,7 +99,7 @@ def _range_of(reading: Reading, size: int, source: str) -> _Range:
             f"{ENVIRONMENT}; correct that attribute of the file",
         )
     if spec is not None:
-        bounds = _checked_bounds(spec.action_low, spec.action_high, size, source)
+        bounds = _checked_bounds(spec.box.low, spec.box.high, size, source)
         return _Range(bounds, f"the bounds of {spec.id}", relative=False)
     if reading.recorded_bounds is not None:
         bounds = _checked_bounds(*reading.recorded_bounds, size, source)
@@ -156,7 +156,7 @@ def _mapping_lines(
     line += f"; they span [{actions.min():.6g}, {actions.max():.6g}]"
     recorded, spec = reading.recorded_bounds, reading.spec
     if recorded is not None and not own.relative:
-        theirs, ours = show_range(*recorded), show_range(spec.action_low, spec.action_high)
+        theirs, ours = show_range(*recorded), show_range(spec.box.low, spec.box.high)
         if theirs != ours:
             line += (
                 f"; the data were recorded in an action space of {theirs}: if that range stands "

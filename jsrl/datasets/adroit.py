@@ -13,8 +13,9 @@ contacts differ between versions of MuJoCo.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from jsrl.core.errors import UserError
 from jsrl.core.protocols import Guide, Phase
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionData, TransitionLayout
+from jsrl.core.transitions import TransitionData
 from jsrl.datasets.collect import collect
 from jsrl.datasets.d4rl import save_hdf5
 from jsrl.datasets.dataset import Dataset
@@ -34,7 +35,8 @@ from jsrl.envs.make import Environments, EnvSettings
 from jsrl.guides import GuideView, NetworkGuide
 from jsrl.learners.bc import BC, BCOptions
 from jsrl.learners.options import LearnerInputs
-from jsrl.rollout.replay import OfflineBuffer, Replay, pack
+from jsrl.rollout.offline_store import OfflineStore
+from jsrl.rollout.replay import Replay
 
 COLLECTING_ENVIRONMENTS = 8
 """Stepped side by side. Results depend on this number."""
@@ -101,10 +103,10 @@ def cloned_guide(
     # With a fixed deviation, maximum likelihood is least squares. A learnt one grows so large on
     # human demonstrations that no rollout opens the door, or with time so small that it overfits.
     options = BCOptions(dropout=dropout, log_std_range=[math.log(noise), math.log(noise)])
-    learner = BC(options, LearnerInputs(streams, spec.observation_size, spec.action_size, cpu))
-    layout = TransitionLayout(spec.observation_size, spec.action_size)
-    buffer = OfflineBuffer(pack(data, layout), cpu)
-    replay = Replay(layout, buffer, None, options.batch_size, None, cpu)
+    learner = BC(options, LearnerInputs(streams, spec.observation, spec.actions, cpu))
+    discount = learner.needs.discount
+    store = OfflineStore(data, spec.observation, spec.actions, discount=discount, device=cpu)
+    replay = Replay(store, None, options.batch_size, None, cpu)
     learner.start_phase(Phase.OFFLINE, updates)
     for done in range(1, updates + 1):
         learner.update(replay.sample(streams), learner.draws(streams))
@@ -173,5 +175,6 @@ def _first_success(
 
 
 def _joined(parts: list[TransitionData]) -> TransitionData:
-    columns = {f.name: [getattr(part, f.name) for part in parts] for f in fields(TransitionData)}
-    return TransitionData(**{name: np.concatenate(arrays) for name, arrays in columns.items()})
+    each = [part.arrays() for part in parts]
+    joined: dict[str, Any] = {n: np.concatenate([arrays[n] for arrays in each]) for n in each[0]}
+    return TransitionData(**joined)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from jsrl.core.observations import Observation
 from jsrl.core.protocols import Guide
 from jsrl.core.streams import Streams, seed_sequence
 from jsrl.datasets.blocks import Block
@@ -162,7 +163,8 @@ class WalkingGuide:
         active: Bool[NDArray[np.bool_], " n"],
     ) -> Float[NDArray[np.float32], "n 8"]:
         mask = torch.from_numpy(active.copy()).unsqueeze(0)
-        actions = self.guide.act(torch.from_numpy(observations).unsqueeze(0), self._streams, mask)
+        seen = Observation(torch.from_numpy(observations).unsqueeze(0))
+        actions = self.guide.act(seen, self._streams, mask)
         answers: NDArray[np.float32] = actions[0].numpy()
         return answers
 

@@ -48,13 +48,24 @@ def _check_lengths(arrays: dict[str, np.ndarray], source: str) -> None:
         raise dataset_error(source, "0 transitions; expected at least 1; choose another file")
 
 
+def checked_vectors(
+    array: np.ndarray, name: str, arrays: Mapping[str, Any], source: str
+) -> Float[np.ndarray, "N O"]:
+    """Vectors as ``checked_floats`` has them; without a column only where there are images."""
+    if array.ndim == 2 and array.shape[1] == 0 and "images" in arrays:
+        return array.astype(np.float32)
+    return checked_floats(array, name, 2, source)
+
+
 def checked_successors(
     arrays: dict[str, np.ndarray], size: int, source: str
 ) -> Float[np.ndarray, "N O"] | None:
     """The stored next observations, if there are any."""
     if "next_observations" not in arrays:
         return None
-    successors = checked_floats(arrays["next_observations"], "next_observations", 2, source)
+    successors = arrays["next_observations"]
+    if size or successors.shape[-1]:
+        successors = checked_floats(successors, "next_observations", 2, source)
     if successors.shape[1] != size:
         raise dataset_error(
             source,

@@ -1,6 +1,7 @@
 """Collect offline data by letting a guide act."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,8 +10,9 @@ from numpy.typing import NDArray
 from jsrl.core.protocols import Guide
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionData
-from jsrl.envs.make import Environments
+from jsrl.core.transitions import Frames, Moment, TransitionData
+from jsrl.envs.make import Environments, Step
+from jsrl.rollout.stepper import Stepper
 
 
 def collect(
@@ -35,31 +37,19 @@ def collect(
         report: called with the number of transitions collected so far.
     """
     streams = Streams([seed], ("collect",))
-    recorder = _Recorder(environments.count, spec)
+    stepper = Stepper(environments, spec, 1, torch.device("cpu"))
+    stepper.guide_steps[:] = spec.max_episode_steps
+    recorder = _Recorder()
     resets = 0
-    ended = np.ones(environments.count, bool)
-    everyone = torch.ones(1, environments.count, dtype=torch.bool)
     while recorder.complete_transitions() < transitions:
-        if ended.any():
+        if stepper.ended.any():
             seeds = [0] * environments.count
-            for index in np.flatnonzero(ended):
+            for index in np.flatnonzero(stepper.ended):
                 seeds[index] = streams.integer("reset", resets)[0]
-                recorder.begin(int(index), resets)
+                stepper.episodes[index] = resets
                 resets += 1
-            observations = environments.reset(ended, seeds)
-            guide.reset(torch.from_numpy(ended).unsqueeze(0))
-        actions = guide.act(torch.from_numpy(observations).unsqueeze(0), streams, everyone)
-        step = environments.step(actions[0].numpy())
-        ended = step.terminated | step.truncated
-        recorder.add(
-            observations,
-            actions[0].numpy(),
-            step.rewards,
-            step.observations,
-            step.terminated,
-            step.truncated & ~step.terminated,
-        )
-        observations = step.observations
+            stepper.begin(stepper.ended, seeds, guide)
+        recorder.add(*stepper.step(None, guide, streams, explores=False))
         report(min(recorder.complete_transitions(), transitions))
     return recorder.first(transitions)
 
@@ -67,23 +57,28 @@ def collect(
 class _Recorder:
     """Transitions of E environments, sorted into numbered episodes."""
 
-    def __init__(self, count: int, spec: EnvSpec) -> None:
-        self._spec = spec
-        self._episodes: dict[int, list[tuple[NDArray[np.generic], ...]]] = {}
-        self._current = [0] * count
+    def __init__(self) -> None:
+        self._episodes: dict[int, list[dict[str, NDArray[Any]]]] = {}
         self._finished: set[int] = set()
 
-    def begin(self, environment: int, episode: int) -> None:
-        self._current[environment] = episode
-        self._episodes[episode] = []
-
-    def add(self, *fields: NDArray[np.generic]) -> None:
-        """The fields of a ``TransitionData``, one row for each environment."""
-        for environment, episode in enumerate(self._current):
-            # A copy: the environments write into the same arrays again.
-            row = tuple(np.array(field[environment]) for field in fields)
-            self._episodes[episode].append(row)
-            if row[-1] or row[-2]:
+    def add(self, moment: Moment, step: Step) -> None:
+        """One step of every environment."""
+        fields: dict[str, NDArray[Any]] = {
+            "observations": moment.observation.vector.numpy(),
+            "actions": moment.actions,
+            "rewards": step.rewards,
+            "next_observations": step.observation.vector.numpy(),
+            "terminals": step.terminated,
+            "timeouts": step.truncated & ~step.terminated,
+        }
+        for name, image in moment.observation.images.items():
+            fields[f"image {name}"] = image.numpy()
+            fields[f"next image {name}"] = step.observation.images[name].numpy()
+        for place, episode in enumerate(map(int, moment.episodes)):
+            # A copy: the environments may write into the same arrays again.
+            row = {name: np.array(field[place]) for name, field in fields.items()}
+            self._episodes.setdefault(episode, []).append(row)
+            if row["terminals"] or row["timeouts"]:
                 self._finished.add(episode)
 
     def complete_transitions(self) -> int:
@@ -95,15 +90,27 @@ class _Recorder:
         return total
 
     def first(self, transitions: int) -> TransitionData:
+        """So many of them, in the order of the episodes."""
         rows = [row for episode in sorted(self._episodes) for row in self._episodes[episode]]
-        columns = list(zip(*rows[:transitions], strict=True))
-        observations, actions, rewards, successors, terminals, timeouts = map(np.stack, columns)
-        timeouts[-1] = not terminals[-1]
-        return TransitionData(
-            observations=observations,
-            actions=actions,
-            rewards=rewards,
-            next_observations=successors,
-            terminals=terminals,
-            timeouts=timeouts,
-        )
+        rows = rows[:transitions]
+        columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        columns["timeouts"][-1] = not columns["terminals"][-1]
+        ends = columns["terminals"] | columns["timeouts"]
+        names = [name.removeprefix("image ") for name in columns if name.startswith("image ")]
+        arrays = {name: array for name, array in columns.items() if "image " not in name}
+        pairs = {n: (columns[f"image {n}"], columns[f"next image {n}"]) for n in names}
+        return TransitionData(**arrays, frames=_frames(pairs, ends) if pairs else None)
+
+
+def _frames(pairs: dict[str, tuple[NDArray[Any], NDArray[Any]]], ends: NDArray[np.bool_]) -> Frames:
+    """Images before and after each transition, each stored once: an episode has one more."""
+    count = len(ends)
+    after_end = np.concatenate([[0], np.cumsum(ends)[:-1]])
+    at = np.arange(count) + after_end
+    images = {}
+    for name, (before, after) in pairs.items():
+        stored = np.zeros((count + int(ends.sum()), *before.shape[1:]), np.uint8)
+        stored[at] = before
+        stored[at[ends] + 1] = after[ends]
+        images[name] = stored
+    return Frames(images, at, at + 1)

@@ -21,7 +21,7 @@ import importlib
 import os
 import urllib.request
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -32,12 +32,14 @@ from tqdm import tqdm
 from jsrl.core.conversions import is_unit_range
 from jsrl.core.errors import UserError
 from jsrl.core.files import replacing
+from jsrl.core.specs import BoxActions
 from jsrl.core.transitions import TransitionData
 from jsrl.datasets.actions import ACTION_TOLERANCE
 from jsrl.datasets.arrays import OPTIONAL_ARRAYS, REQUIRED_ARRAYS
 from jsrl.datasets.d4rl_files import D4RL_FILES, DEFAULT_SERVER
 from jsrl.datasets.dataset import Dataset, make_dataset
 from jsrl.datasets.hdf5 import opened
+from jsrl.datasets.images import images_in, write_images
 from jsrl.datasets.reading import ENVIRONMENT, NORMALISED, PLAIN, UNITS_ATTRIBUTE, Reading
 from jsrl.datasets.robomimic import is_robomimic, read_robomimic
 from jsrl.datasets.validation import dataset_error, one_line
@@ -152,14 +154,15 @@ def save_hdf5(
             back every transition.
         infos: further arrays of any shape, written under ``infos/``.
         attributes: what to remember about the file, such as the environment and the seed.
-        action_units: ``normalised`` if actions are in [-1, 1], as everything in the package has
-            them, or ``environment`` if they are as ``env.step`` took them.
+        action_units: ``normalised`` if actions are in [-1, 1], or choices from 0, as everything
+            in the package has them, or ``environment`` if they are as ``env.step`` took them.
 
     Raises:
         UserError: if the actions are not in those units, or the file cannot be written; whatever
             was at ``path`` is still there.
     """
-    largest = float(np.abs(data.actions).max(initial=0.0))
+    chooses = data.actions.dtype.kind in "iu"
+    largest = 0.0 if chooses else float(np.abs(data.actions).max(initial=0.0))
     if action_units not in (NORMALISED, ENVIRONMENT):
         raise UserError(
             f"dataset file {path}: action_units={action_units!r} is unknown; expected "
@@ -173,8 +176,10 @@ def save_hdf5(
     # HDF5 cannot recover from a write that fails half-way, so the file is built in memory and
     # written in one go.
     with h5py.File("image", "w", driver="core", backing_store=False) as file:
-        for field in fields(data):
-            file.create_dataset(field.name, data=getattr(data, field.name))
+        for name, array in data.arrays().items():
+            file.create_dataset(name, data=array)
+        if data.frames is not None:
+            write_images(file, data.frames)
         for name, array in infos.items():
             file.create_dataset(f"infos/{name}", data=array)
         file.attrs.update({**attributes, UNITS_ATTRIBUTE: action_units})
@@ -190,7 +195,7 @@ def save_hdf5(
         ) from error
 
 
-def _d4rl_arrays(file: Any, key: str, path: str | Path) -> dict[str, np.ndarray]:
+def _d4rl_arrays(file: Any, key: str, path: str | Path) -> dict[str, Any]:
     """The arrays that ``make_dataset`` knows, as far as the file holds them."""
     if not any(name in file for name in REQUIRED_ARRAYS):
         inside = ", ".join(sorted(file)[:SHOWN_NAMES]) or "nothing"
@@ -201,11 +206,12 @@ def _d4rl_arrays(file: Any, key: str, path: str | Path) -> dict[str, np.ndarray]
             "expected D4RL's layout or robomimic's (data/demo_0/actions); "
             f"{hint if minari else 'choose another file, or add them'}"
         )
-    return {
+    arrays = {
         name: file[name][()]
         for name in REQUIRED_ARRAYS + OPTIONAL_ARRAYS
         if isinstance(file.get(name), h5py.Dataset)
     }
+    return arrays | images_in(file)
 
 
 def _units(
@@ -221,7 +227,8 @@ def _units(
     if not own:
         return None, ()
     spec = reading.spec
-    if spec is None or is_unit_range(spec.action_low, spec.action_high):
+    discrete = spec is not None and not isinstance(spec.actions, BoxActions)
+    if spec is None or discrete or is_unit_range(spec.box.low, spec.box.high):
         return NORMALISED, ()
     line = (
         f"dataset {source} was collected by an earlier version of jsrl, whose files do not say "

@@ -9,7 +9,7 @@ Sizes: N transitions, O observation size, A action size, K episodes.
 import hashlib
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,13 +17,15 @@ from jaxtyping import Float, Int64
 
 from jsrl.core.conversions import show_range
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
+from jsrl.core.specs import DiscreteActions, EnvSpec
 from jsrl.core.streams import seed_sequence
 from jsrl.core.transitions import TransitionData
 from jsrl.datasets.actions import read_actions
-from jsrl.datasets.arrays import checked_successors, known_arrays
+from jsrl.datasets.arrays import checked_successors, checked_vectors, known_arrays
+from jsrl.datasets.choices import are_choices, read_choices
 from jsrl.datasets.doubts import doubts_of, long_episodes
 from jsrl.datasets.episodes import Episodes, Rows, episodes_of, starts_of, without
+from jsrl.datasets.images import frames_of, require_images
 from jsrl.datasets.jumps import find_jumps
 from jsrl.datasets.reading import PLAIN, Reading
 from jsrl.datasets.validation import checked_flags, checked_floats, dataset_error
@@ -73,7 +75,13 @@ class Dataset:
 
     @property
     def action_size(self) -> int:
-        return int(self.data.actions.shape[1])
+        """A; 1 for a choice."""
+        return int(np.prod(self.data.actions.shape[1:]))
+
+    @property
+    def chooses(self) -> bool:
+        """Whether actions are choices."""
+        return self.data.actions.ndim == 1
 
     @property
     def episode_lengths(self) -> Int64[np.ndarray, " K"]:
@@ -92,9 +100,12 @@ class Dataset:
 
     def summary(self) -> str:
         """One line that says what was read."""
+        frames = self.data.frames
+        images = "" if frames is None else f", images {', '.join(frames.images)}"
+        acted = "choices" if self.chooses else f"action size {self.action_size}"
         return (
             f"dataset {self.source}: {len(self)} transitions in {self.num_episodes} episodes, "
-            f"observation size {self.observation_size}, action size {self.action_size}, "
+            f"observation size {self.observation_size}{images}, {acted}, "
             f"{self.num_successes} episodes ended in a terminal state, "
             f"mean return {self.episode_returns.mean():.4g}"
         )
@@ -174,8 +185,18 @@ class Dataset:
                 were read without the environment's ``spec`` although its action bounds or its time
                 limit change what they mean.
         """
-        require_sizes(self.observation_size, self.action_size, spec, self.source)
-        bounds = (spec.action_low, spec.action_high)
+        require_images(self.data.frames, spec.observation, spec.id, self.source)
+        if self.chooses != isinstance(spec.actions, DiscreteActions):
+            kinds = ("choices", "real numbers")
+            mine, theirs = kinds if self.chooses else reversed(kinds)
+            raise dataset_error(
+                self.source,
+                f"its actions are {mine}, but environment '{spec.id}' takes {theirs}; choose a "
+                "dataset and env.id that belong together",
+            )
+        size = spec.actions.size if not self.chooses else 1
+        require_sizes(self.observation_size, self.action_size, spec, self.source, size)
+        bounds = () if self.chooses else (spec.box.low, spec.box.high)
         if self.meant_for is not None and not np.allclose(self.meant_for, bounds):
             raise dataset_error(
                 self.source,
@@ -196,11 +217,20 @@ class Dataset:
             _warn((f"dataset {self.source}: {doubt}",))
 
 
-def require_sizes(observation_size: int, action_size: int, spec: EnvSpec, source: str) -> None:
-    """Raise UserError if the observation or action size is not the environment's."""
+def require_sizes(
+    observation_size: int,
+    action_size: int,
+    spec: EnvSpec,
+    source: str,
+    expected: int | None = None,
+) -> None:
+    """Raise UserError if the observation or action size is not the environment's.
+
+    ``expected`` is the size of an action, where that is not how many numbers one has.
+    """
     for name, here, there in (
-        ("observation", observation_size, spec.observation_size),
-        ("action", action_size, spec.action_size),
+        ("observation", observation_size, spec.observation.size),
+        ("action", action_size, spec.actions.size if expected is None else expected),
     ):
         if here != there:
             raise dataset_error(
@@ -249,12 +279,16 @@ def make_dataset(
     """
     reading = replace(reading, **options)
     known = known_arrays(arrays, source)
-    observations = checked_floats(known["observations"], "observations", 2, source)
-    actions = checked_floats(known["actions"], "actions", 2, source)
+    observations = checked_vectors(known["observations"], "observations", arrays, source)
+    frames = frames_of(arrays, len(observations), source)
     spec = reading.spec
-    if spec is not None:
-        require_sizes(observations.shape[1], actions.shape[1], spec, source)
-    acted = read_actions(actions, reading, source)
+    if are_choices(known["actions"], reading):
+        acted = read_choices(known["actions"], reading, source)
+    else:
+        actions = checked_floats(known["actions"], "actions", 2, source)
+        if spec is not None:
+            require_sizes(observations.shape[1], actions.shape[1], spec, source)
+        acted = read_actions(actions, reading, source)
     rewards = checked_floats(known["rewards"], "rewards", 1, source)
     terminals = checked_flags(known["terminals"], "terminals", source)
     successors = checked_successors(known, observations.shape[1], source)
@@ -265,6 +299,8 @@ def make_dataset(
     limit = None if spec is None else spec.max_episode_steps
     episodes, doubts = _split(rows, limit, reading.split_at_jumps, source)
     data, doubts = episodes.data, (*acted.doubts, *doubts)
+    if frames is not None:
+        data = replace(data, frames=frames.take(episodes.rows))
     _warn(doubts)
     return Dataset(
         data,
@@ -305,8 +341,12 @@ def _warn(doubts: tuple[str, ...]) -> None:
 def fingerprint(data: TransitionData) -> str:
     """SHA-256 over the name, type, shape and bytes of every array, in hexadecimal digits."""
     digest = hashlib.sha256()
-    for field in fields(data):
-        array = np.ascontiguousarray(getattr(data, field.name))
-        digest.update(f"{field.name} {array.dtype.str} {array.shape}\n".encode())
+    arrays = data.arrays()
+    if data.frames is not None:
+        images = {f"image {name}": image for name, image in data.frames.images.items()}
+        arrays |= {"image at": data.frames.at, "image after": data.frames.after, **images}
+    for name, given in arrays.items():
+        array = np.ascontiguousarray(given)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()

@@ -7,7 +7,7 @@ time limit (``qlearning_dataset`` of ``d4rl/__init__.py``), and so does this one
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 
 from jsrl.core.transitions import TransitionData
 from jsrl.datasets.validation import dataset_error
@@ -24,7 +24,7 @@ class Rows:
     """
 
     observations: Float[np.ndarray, "N O"]
-    actions: Float[np.ndarray, "N A"]
+    actions: Shaped[np.ndarray, "N *A"]
     rewards: Float[np.ndarray, " N"]
     successors: Float[np.ndarray, "N O"] | None
     terminals: Bool[np.ndarray, " N"]

@@ -58,15 +58,15 @@ def load_minari(
     """
     reading = replace(reading, **options)
     if layout is None and reading.spec is not None:
-        layout = reading.spec.layout
+        layout = reading.spec.observation.layout
     source = f"Minari {dataset_id}"
     stored = _open(dataset_id, source, download)
     action_space = stored.action_space
-    if not isinstance(action_space, spaces.Box):
+    if not isinstance(action_space, spaces.Box | spaces.Discrete):
         raise dataset_error(
             source,
-            f"the action space is {action_space}; expected a Box; "
-            "choose a dataset with continuous actions",
+            f"the action space is {action_space}; expected a Box or Discrete; "
+            "choose a dataset with continuous actions, or with one choice a step",
         )
     names = _part_names(stored.observation_space, layout, source)
     try:
@@ -75,6 +75,8 @@ def load_minari(
         raise _broken(source, error) from error
     except ImportError as error:
         raise _lacking(source, error) from error
+    if isinstance(action_space, spaces.Discrete):
+        return make_dataset({**arrays, "actions": arrays["actions"][:, 0]}, source, reading)
     bounds = action_space.low.reshape(-1), action_space.high.reshape(-1)
     return make_dataset(arrays, source, reading, recorded_bounds=bounds)
 

@@ -144,9 +144,9 @@ def _observation_names(demo: Any, reading: Reading, source: str) -> tuple[str, .
     has_states = STATES in demo and len(demo[STATES].shape) == 2
     if reading.observation is not None:
         return _named(demo, tuple(reading.observation), vectors, source)
-    parts = () if spec is None else tuple(name for name, _, _ in spec.layout)
+    parts = () if spec is None else tuple(name for name, _, _ in spec.observation.layout)
     if spec is not None and all(name in vectors for name in parts):
-        for name, start, stop in spec.layout:
+        for name, start, stop in spec.observation.layout:
             if vectors[name] != stop - start:
                 raise dataset_error(
                     source,
@@ -155,11 +155,11 @@ def _observation_names(demo: Any, reading: Reading, source: str) -> tuple[str, .
                 )
         return parts
     size = sum(vectors.values())
-    fits = spec is None or size == spec.observation_size
+    fits = spec is None or size == spec.observation.size
     if vectors and fits:
         return tuple(vectors)
     states = demo[STATES].shape[1] if has_states else 0
-    if states and (not vectors or (spec is not None and states == spec.observation_size)):
+    if states and (not vectors or (spec is not None and states == spec.observation.size)):
         return (STATES,)
     if not vectors:
         raise dataset_error(
@@ -173,7 +173,7 @@ def _observation_names(demo: Any, reading: Reading, source: str) -> tuple[str, .
     raise dataset_error(
         source,
         f"its observations have size {size} in all, but those of {spec.id} have size "
-        f"{spec.observation_size}; it has {listed}{states_too}; name those that the environment "
+        f"{spec.observation.size}; it has {listed}{states_too}; name those that the environment "
         f"observes, in its order, for example dataset.observation=[{next(iter(vectors))}]",
     )
 

@@ -1,9 +1,11 @@
-"""Gymnasium environments as the package sees them: flat observations, actions in [-1, 1].
+"""Gymnasium environments as the package sees them.
 
-Any environment with Box or dictionary (goal) observations and Box actions can be made. Its sizes
-and bounds are those of its outermost wrapper, the layer that is acted in. Vector environments never
-reset themselves: whoever steps them resets by mask, with seeds of its own, so that the last
-observation of an episode and the seed of the next stay known.
+They observe a vector, or a vector and images; they take actions in [-1, 1], or choices from 0. Any
+environment can be made whose observations are numbers, choices, bits and images of bytes, alone or
+in dictionaries and tuples, and whose actions are a Box or one choice. Its sizes and bounds are
+those of its outermost wrapper, the layer that is acted in. Vector environments never reset
+themselves: whoever steps them resets by mask, with seeds of its own, so that the last observation
+of an episode and the seed of the next stay known.
 """
 
 import math
@@ -14,23 +16,19 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
+import torch
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
+from jsrl.core.observations import Observation
+from jsrl.core.specs import DiscreteActions, EnvSpec
 from jsrl.envs.lookup import make_registered
-from jsrl.envs.spaces import (
-    is_plain,
-    layout,
-    observation_line,
-    observation_parts,
-    require_actions,
-    size,
-)
-from jsrl.envs.steps import ADVICE, FAULT, SUCCESS, PlainSteps, UnitActions
+from jsrl.envs.observing import IMAGES, VECTOR, ReadObservations
+from jsrl.envs.spaces import is_plain, observation_line
+from jsrl.envs.specs import action_spec, observation_spec
+from jsrl.envs.steps import ADVICE, FAULT, SUCCESS, Choices, PlainSteps, UnitActions
 
 LONGEST = 10**15
 """The largest time limit. Clocks count in 64 bits, and some are multiplied."""
@@ -63,12 +61,12 @@ class EnvSettings:
 
 @dataclass(frozen=True)
 class Step:
-    """What one step of N environments gave. ``observations`` of ended episodes are their last.
+    """What one step of N environments gave. The observations of ended episodes are their last.
 
     ``successes`` is NaN where ``info`` does not say.
     """
 
-    observations: Float[NDArray[np.float32], "N O"]
+    observation: Observation
     rewards: Float[NDArray[np.float32], " N"]
     terminated: Bool[NDArray[np.bool_], " N"]
     truncated: Bool[NDArray[np.bool_], " N"]
@@ -76,24 +74,25 @@ class Step:
 
 
 def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
-    """One environment with flat observations and actions ``[A]`` in [-1, 1].
+    """One environment with actions ``[A]`` in [-1, 1], or choices from 0.
+
+    It observes one vector, or a dictionary of a vector and images, see ``ReadObservations``.
 
     Raises:
         UserError: if it is not registered, cannot be built, has no time limit, or has spaces that
             are not supported.
     """
     env = _made(settings)
-    observed = env.observation_space
-    if not is_plain(observed):
-        env = gym.wrappers.FlattenObservation(env)
-        assert isinstance(env.observation_space, spaces.Box)
-        if env.observation_space.dtype.kind != "f":
-            env = gym.wrappers.DtypeObservation(env, np.float32)
+    actions = action_spec(env.action_space, settings.id)
+    if not is_plain(env.observation_space):
+        env = ReadObservations(env, observation_spec(env.observation_space, settings.id))
+    if isinstance(actions, DiscreteActions):
+        return Choices(env, actions)
     return UnitActions(env, settings.id)
 
 
 def describe_env(settings: EnvSettings) -> EnvSpec:
-    """Sizes, layout, action bounds and time limit of an environment.
+    """Observations, actions and time limit of an environment.
 
     They are those of its outermost wrapper.
 
@@ -102,20 +101,14 @@ def describe_env(settings: EnvSettings) -> EnvSpec:
     """
     env = _made(settings)
     try:
-        parts = observation_parts(env.observation_space, settings.id)
-        action = require_actions(env.action_space, settings.id)
+        observation = observation_spec(env.observation_space, settings.id)
         assert env.spec is not None and env.spec.max_episode_steps is not None
         return EnvSpec(
             id=settings.id,
-            observation_size=sum(map(size, parts.values())),
-            action_size=size(action),
-            layout=layout(parts),
-            action_low=tuple(map(float, action.low.ravel())),
-            action_high=tuple(map(float, action.high.ravel())),
+            observation=observation,
+            actions=action_spec(env.action_space, settings.id),
             max_episode_steps=env.spec.max_episode_steps,
-            action_shape=action.shape,
-            observation_shapes=tuple(part.shape for part in parts.values()),
-            observation_line=observation_line(env.observation_space, settings.id),
+            observation_line=observation_line(env.observation_space, observation, settings.id),
         )
     finally:
         env.close()
@@ -163,9 +156,7 @@ class Environments:
         self.success_so_far = math.nan if settings.success_key is None else 0.0
         """The success of an episode that begins: 0 until a step says otherwise; NaN without key."""
 
-    def reset(
-        self, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int]
-    ) -> Float[NDArray[np.float32], "N O"]:
+    def reset(self, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int]) -> Observation:
         """Begin new episodes where ``mask``.
 
         Args:
@@ -185,12 +176,12 @@ class Environments:
             seed=seeds,  # type: ignore[arg-type]  # lists are taken, the base class does not say so
             options={"reset_mask": mask},
         )
-        flat = self._flat(observations)
-        self._require_finite(infos, flat)
-        return flat
+        observation = self._read(observations)
+        self._require_finite(infos, observation)
+        return observation
 
-    def step(self, actions: Float[NDArray[np.float32], "N A"]) -> Step:
-        """Step all environments with actions in [-1, 1].
+    def step(self, actions: Shaped[NDArray[Any], "N *A"]) -> Step:
+        """Step all environments with actions in [-1, 1], or with choices.
 
         Raises:
             UserError: if an environment answers with what is no number, or not finite.
@@ -199,13 +190,13 @@ class Environments:
         self._clock += 1
         with np.errstate(over="ignore"):
             step = Step(
-                self._flat(observations),
+                self._read(observations),
                 rewards.astype(np.float32),
                 terminated,
                 truncated,
                 self._successes(infos),
             )
-        self._require_finite(infos, step.observations, step.rewards)
+        self._require_finite(infos, step.observation, step.rewards)
         return step
 
     def success_line(self) -> str | None:
@@ -231,8 +222,13 @@ class Environments:
     def close(self) -> None:
         self._envs.close()
 
-    def _flat(self, observations: NDArray[Any]) -> Float[NDArray[np.float32], "N O"]:
-        return np.asarray(observations, dtype=np.float32).reshape(self.count, -1)
+    def _read(self, observations: Any) -> Observation:
+        images: dict[str, torch.Tensor] = {}
+        if isinstance(observations, dict):
+            images = {n: torch.from_numpy(image) for n, image in observations[IMAGES].items()}
+            observations = observations[VECTOR]
+        vector = np.asarray(observations, dtype=np.float32).reshape(self.count, -1)
+        return Observation(torch.from_numpy(vector), images)
 
     def _successes(self, infos: dict[str, Any]) -> Float[NDArray[np.float32], " N"]:
         if SUCCESS not in infos:
@@ -243,7 +239,7 @@ class Environments:
     def _require_finite(
         self,
         infos: dict[str, Any],
-        observations: Float[NDArray[np.float32], "N O"],
+        observation: Observation,
         rewards: Float[NDArray[np.float32], " N"] | None = None,
     ) -> None:
         """Raise UserError for the first answer that cannot be learned from."""
@@ -257,9 +253,10 @@ class Environments:
         if rewards is not None and not np.isfinite(rewards).all():
             index = int(np.argmin(np.isfinite(rewards)))
             raise self._fault(index, f"a reward of {rewards[index]:g}", advice)
-        if not np.isfinite(observations).all():
-            index, column = map(int, np.argwhere(~np.isfinite(observations))[0])
-            value = observations[index, column]
+        vector = observation.vector.numpy()
+        if not np.isfinite(vector).all():
+            index, column = map(int, np.argwhere(~np.isfinite(vector))[0])
+            value = vector[index, column]
             raise self._fault(index, f"an observation with {value:g} in column {column}", advice)
 
     def _fault(self, index: int, what: str, advice: str) -> UserError:
@@ -272,8 +269,8 @@ class Environments:
 
 
 def _require_supported(env: gym.Env[Any, Any], settings: EnvSettings) -> None:
-    observation_parts(env.observation_space, settings.id)
-    require_actions(env.action_space, settings.id)
+    observation_spec(env.observation_space, settings.id)
+    action_spec(env.action_space, settings.id)
     limit = None if env.spec is None else env.spec.max_episode_steps
     if limit is None or limit < 1:
         raise UserError(f"env.id={settings.id!r} has no time limit; set env.max_episode_steps=N")

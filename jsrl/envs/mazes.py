@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import InAMaze
+from jsrl.core.foreign import InAMaze
 
 NEIGHBOURS = ((-1, 0), (0, -1), (0, 1), (1, 0))
 

@@ -11,42 +11,12 @@ import numpy as np
 from gymnasium import spaces
 
 from jsrl.core.errors import UserError
+from jsrl.core.specs import Key, ObservationSpec
 
 LARGEST_FLATTENED = 2_000
 """An array with more entries than this is taken for an image if it also has two long sides."""
 LONG_SIDE = 24
 """Fewer rows than this are a stack of frames rather than the height of an image."""
-
-
-def observation_parts(space: spaces.Space[Any], env_id: str) -> dict[str, spaces.Box]:
-    """The parts of a dictionary by name, in the dictionary's order; a Box is one ``observation``.
-
-    Raises:
-        UserError: if a part is no Box of numbers, is empty, or is an image.
-    """
-    found = space.spaces if isinstance(space, spaces.Dict) else {"observation": space}
-    parts: dict[str, spaces.Box] = {}
-    for name, part in found.items():
-        if not isinstance(part, spaces.Box):
-            raise UserError(
-                f"env.id={env_id!r} observes {shown(part)} as {name!r}; Box observations, or a "
-                "dictionary of them, were expected: register the environment wrapped in "
-                "gymnasium.wrappers.FlattenObservation"
-            )
-        if is_image(part):
-            raise UserError(
-                f"env.id={env_id!r} observes an image, {shown(part)}, as {name!r}; jsrl has no "
-                "encoder for images, and a plain network does not learn from so many pixels: "
-                "choose an environment that observes a vector, or, if these are no pixels, "
-                "register it wrapped in gymnasium.wrappers.FlattenObservation"
-            )
-        parts[str(name)] = part
-    if not parts or sum(size(part) for part in parts.values()) == 0:
-        raise UserError(
-            f"env.id={env_id!r} observes {shown(space)}, which holds no number; choose an "
-            "environment that observes at least one"
-        )
-    return parts
 
 
 def require_actions(space: spaces.Space[Any], env_id: str) -> spaces.Box:
@@ -57,14 +27,15 @@ def require_actions(space: spaces.Space[Any], env_id: str) -> spaces.Box:
     """
     if not isinstance(space, spaces.Box):
         raise UserError(
-            f"env.id={env_id!r} has actions {shown(space)}, but the learners of jsrl act in a Box "
-            "of real numbers: choose an environment with continuous actions"
+            f"env.id={env_id!r} has actions {shown(space)}; a Box of real numbers or one Discrete "
+            "choice was expected: choose an environment with such actions"
         )
     if space.dtype.kind != "f":
         raise UserError(
-            f"env.id={env_id!r} has actions of whole numbers, {shown(space)}, but the learners of "
-            "jsrl act in real numbers: choose an environment with continuous actions, or register "
-            "it wrapped in a gymnasium.wrappers.TransformAction that takes real numbers and rounds"
+            f"env.id={env_id!r} has actions of whole numbers, {shown(space)}; a Box of real "
+            "numbers or one Discrete choice was expected: choose an environment with continuous "
+            "actions, or register it wrapped in a gymnasium.wrappers.TransformAction that takes "
+            "real numbers and rounds"
         )
     if size(space) == 0:
         raise UserError(f"env.id={env_id!r} has actions {shown(space)}: there is nothing to choose")
@@ -105,32 +76,37 @@ def size(space: spaces.Box) -> int:
     return math.prod(space.shape)
 
 
-def layout(parts: dict[str, spaces.Box]) -> tuple[tuple[str, int, int], ...]:
-    """For each part its name and its [start, stop) columns in the flat observation."""
-    found, start = [], 0
-    for name, part in parts.items():
-        stop = start + size(part)
-        found.append((name, start, stop))
-        start = stop
-    return tuple(found)
-
-
 def is_plain(space: spaces.Space[Any]) -> bool:
     """Whether observations are vectors of real numbers already, so that nothing is flattened."""
     return isinstance(space, spaces.Box) and len(space.shape) == 1 and space.dtype.kind == "f"
 
 
-def observation_line(space: spaces.Space[Any], env_id: str) -> str | None:
+def observation_line(space: spaces.Space[Any], spec: ObservationSpec, env_id: str) -> str | None:
     """How the networks see the observations, or None if they see them as they are."""
     if is_plain(space):
         return None
-    parts = observation_parts(space, env_id)
-    named = ", ".join(f"{name} {part.dtype} {list(part.shape)}" for name, part in parts.items())
-    total = sum(size(part) for part in parts.values())
+    seen = [
+        f"{part.name} {_part_of(space, part.path).dtype} {list(part.shape)}" for part in spec.parts
+    ]
+    vector = f"one vector of {spec.size} {'number' if spec.size == 1 else 'numbers'}, float32"
+    images = [
+        f"image {name} of {' x '.join(map(str, shape))} bytes"
+        for name, shape in spec.image_shapes.items()
+    ]
+    parts = [*([vector] if spec.size else []), *images]
+    one_hot = ", choices one-hot" if any(part.counts for part in spec.vector) else ""
     return (
-        f"observations: {env_id} gives {named}, which the networks see as one vector of {total} "
-        f"{'number' if total == 1 else 'numbers'}, float32"
+        f"observations: {env_id} gives {', '.join(seen)}, which the networks see as "
+        f"{' and '.join(parts)}{one_hot}"
     )
+
+
+def _part_of(space: spaces.Space[Any], path: tuple[Key, ...]) -> spaces.Space[Any]:
+    """The part of nested dictionaries and tuples to which these keys lead."""
+    for key in path:
+        assert isinstance(space, spaces.Dict | spaces.Tuple)
+        space = space[key]  # type: ignore[index]  # a name in a dictionary, a place in a tuple
+    return space
 
 
 def shown(space: spaces.Space[Any]) -> str:

@@ -39,6 +39,15 @@ def observation_spec(space: spaces.Space[Any], env_id: str) -> ObservationSpec:
         else:
             vector.append(_vector_part(part, path, env_id))
     names = [part.name for part in vector] + [part.name for part in images]
+    # In names of modules and of exported inputs there is no dot.
+    keys = [part.name.replace(".", "_") for part in images]
+    clash = next((k for k in keys if keys.count(k) > 1 or k == "vector"), None)
+    if clash is not None and len(set(names)) == len(names):
+        raise UserError(
+            f"env.id={env_id!r} observes images {', '.join(p.name for p in images)}, of which one "
+            f"would be called {clash!r} beside something else of that name; give it another name "
+            "with gymnasium.wrappers.TransformObservation"
+        )
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError(
@@ -111,6 +120,11 @@ def _image_part(space: spaces.Box, path: tuple[Key, ...], env_id: str) -> ImageP
         raise UserError(
             f"{what}; images of bytes were expected, which take a quarter of the memory: register "
             "the environment wrapped in a gymnasium.wrappers.TransformObservation that gives uint8"
+        )
+    if 0 in shape:
+        raise UserError(
+            f"{what}, which holds no pixel; choose an environment that observes at least one, or "
+            "leave the image out with gymnasium.wrappers.FilterObservation"
         )
     if len(shape) == 2:
         return ImagePart(path, shape, None, (1, shape[0], shape[1]))

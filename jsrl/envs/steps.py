@@ -10,6 +10,8 @@ from gymnasium import spaces
 from jaxtyping import Float
 from numpy.typing import NDArray
 
+from jsrl.core.specs import DiscreteActions
+from jsrl.envs.observing import Unreadable
 from jsrl.envs.spaces import require_actions, shown, size
 
 
@@ -51,6 +53,24 @@ class UnitActions(gym.ActionWrapper[Any, Any, Any]):
         return np.minimum(np.maximum(own, self._low), self._high).reshape(self._shape)
 
 
+class Choices(gym.ActionWrapper[Any, Any, Any]):
+    """Takes choices from 0 to n - 1, and hands on those that the environment numbers otherwise.
+
+    Args:
+        env: with Discrete actions.
+        actions: what they are.
+    """
+
+    def __init__(self, env: gym.Env[Any, Any], actions: DiscreteActions) -> None:
+        super().__init__(env)
+        self.action_space = spaces.Discrete(actions.n)
+        self._start = actions.start
+
+    def action(self, action: Any) -> int:
+        """The environment's own number."""
+        return int(action) + self._start
+
+
 SUCCESS, FAULT, ADVICE = "success", "fault", "advice"
 """The entries of ``info`` that ``PlainSteps`` makes: whether the task is solved, and what is wrong
 with an answer and what to do about it."""
@@ -67,7 +87,7 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
     in another process would come with that process's traceback.
 
     Args:
-        env: with a Box observation.
+        env: whose observations are a vector, or what ``ReadObservations`` gives.
         success_key: the entry of ``info`` that says whether the task is solved; ``a.b`` is the
             entry ``b`` of the dictionary ``a`` unless there is an entry of that very name. None:
             success is not looked for.
@@ -76,7 +96,6 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], success_key: str | None) -> None:
         super().__init__(env)
         self._key = success_key
-        assert isinstance(env.observation_space, spaces.Box)
         self._space = env.observation_space
         self._info_keys: set[Any] = set()
         self._told = False
@@ -87,18 +106,18 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[NDArray[Any], dict[str, Any]]:
+    ) -> tuple[Any, dict[str, Any]]:
         """A new episode."""
-        observation, _ = self.env.reset(seed=seed, options=options)
         try:
+            observation, _ = self.env.reset(seed=seed, options=options)
             return self._read_observation(observation), {}
-        except _Unreadable as error:
-            return self._nothing(), error.info()
+        except Unreadable as error:
+            return self._nothing(), _as_info(error)
 
-    def step(self, action: Any) -> tuple[NDArray[Any], float, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """A step; ``info["success"]`` is a number in [0, 1], where it is told."""
-        observation, reward, terminated, truncated, info = self.env.step(action)
         try:
+            observation, reward, terminated, truncated, info = self.env.step(action)
             return (
                 self._read_observation(observation),
                 self._number(reward, "a reward"),
@@ -106,13 +125,15 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
                 bool(self._number(truncated, "truncated")),
                 self._read_success(info),
             )
-        except _Unreadable as error:
-            return self._nothing(), 0.0, False, False, error.info()
+        except Unreadable as error:
+            return self._nothing(), 0.0, False, False, _as_info(error)
 
-    def _read_observation(self, observation: Any) -> NDArray[Any]:
+    def _read_observation(self, observation: Any) -> Any:
+        if not isinstance(self._space, spaces.Box):
+            return observation
         array = np.asarray(observation)
         if array.shape != self._space.shape or array.dtype.kind not in "biuf":
-            raise _Unreadable(
+            raise Unreadable(
                 f"an observation of shape {list(array.shape)} and type {array.dtype}",
                 f"its observation space is {shown(self._space)}: let both agree",
             )
@@ -135,7 +156,7 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
         if math.isnan(number):
             return {}
         if not 0 <= number <= 1:
-            raise _Unreadable(
+            raise Unreadable(
                 f"info[{self._key!r}] = {number:g}",
                 "success is true or false, or a number in [0, 1]: name another entry by "
                 "env.success_key, or set env.success_key=null",
@@ -155,18 +176,22 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
                 f"env.success_key={self._key}.NAME"
             )
         kind = type(value).__name__ + (f" of shape {list(array.shape)}" if array.ndim else "")
-        raise _Unreadable(f"{what} of type {kind}", advice)
+        raise Unreadable(f"{what} of type {kind}", advice)
 
-    def _nothing(self) -> NDArray[Any]:
-        return np.zeros(self._space.shape, self._space.dtype)
+    def _nothing(self) -> Any:
+        return _zeros(self._space)
 
 
-class _Unreadable(Exception):
-    """An environment answered what cannot be read: what it was, and what to do about it."""
+def _zeros(space: spaces.Space[Any]) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {name: _zeros(part) for name, part in space.spaces.items()}
+    assert space.shape is not None
+    return np.zeros(space.shape, space.dtype)
 
-    def info(self) -> dict[str, Any]:
-        """What was wrong and what to do about it, as entries of ``info``."""
-        return dict(zip((FAULT, ADVICE), self.args, strict=True))
+
+def _as_info(error: Unreadable) -> dict[str, Any]:
+    """What was wrong and what to do about it, as entries of ``info``."""
+    return dict(zip((FAULT, ADVICE), error.args, strict=True))
 
 
 def _entry(info: Mapping[str, Any], key: str) -> tuple[bool, Any]:

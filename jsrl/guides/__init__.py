@@ -5,7 +5,7 @@ callable or class), ``torchscript``, ``onnx``, ``waypoint`` (scripted, for point
 code when loaded: ``python`` and ``torchscript``; the others run none.
 """
 
-from jsrl.guides import none as none
+from jsrl.core.discovery import import_all
 from jsrl.guides.base import ForeignGuide, RowPolicy
 from jsrl.guides.network import NetworkGuide
 from jsrl.guides.npz import npz_guide
@@ -33,3 +33,6 @@ __all__ = [
     "torchscript_guide",
     "waypoint_guide",
 ]
+
+# Importing a kind registers it.
+import_all(__name__, __path__)

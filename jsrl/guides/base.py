@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Shaped
 from torch import Tensor
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import ResetsRows, Stochastic, has_memory
-from jsrl.core.specs import EnvSpec
+from jsrl.core.foreign import ResetsRows, Stochastic, has_memory
+from jsrl.core.observations import Observation, as_given
+from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Observation
 from jsrl.guides.view import POLICY_RANGE, ActionRange, GuideView
 
 
@@ -27,12 +27,17 @@ class RowPolicy(Protocol):
 
     def __call__(
         self,
-        observations: Float[np.ndarray, "n O2"],
+        observations: Any,
         seed_index: int,
         generator: np.random.Generator | None,
     ) -> Any:
-        """Actions ``[n, A]``, in the range of the guide's view. The generator is fresh at every
-        call, and None where the mode is wanted or the policy is not ``stochastic``."""
+        """Actions ``[n, A]``, in the range of the guide's view, or choices ``[n]``.
+
+        Observations are vectors ``[n, O']``, flat where the environment gives a dictionary. Where
+        the guide sees images they are as the environment gives them, with a leading axis: an array,
+        or a dictionary of them. The generator is fresh at every call, and None where the mode is
+        wanted or the policy is not ``stochastic``.
+        """
         ...
 
 
@@ -51,9 +56,11 @@ class ForeignGuide:
         name: what messages call this guide.
         fingerprint: a hash of what ``act_rows`` is; the view is added to it.
         answers_in: the range in which ``act_rows`` answers where the view does not say.
+        takes_images: whether ``act_rows`` knows what to do with images.
 
     Raises:
-        UserError: if the view does not fit the environment, or a policy with memory has no reset.
+        UserError: if the view does not fit the environment, a policy with memory has no reset, or
+            there are images for one that takes none.
     """
 
     def __init__(
@@ -65,12 +72,18 @@ class ForeignGuide:
         name: str,
         fingerprint: str,
         answers_in: ActionRange = POLICY_RANGE,
+        takes_images: bool = False,
     ) -> None:
         self.act_rows = act_rows
         self.view = view.bind(spec, answers_in)
+        if self.view.images and not takes_images:
+            raise UserError(
+                f"guide {name} takes vectors only, and {spec.id} observes the images "
+                f"{', '.join(self.view.images)}; name the other parts that it knows by "
+                "guide.observation, or use guide=run or guide=python"
+            )
         self.num_seeds = num_seeds
-        self.action_size = spec.action_size
-        self._action_shape = spec.action_shape or (spec.action_size,)
+        self.actions = spec.actions
         self.name = name
         self.fingerprint = combine(fingerprint, self.view.values)
         self.stochastic = isinstance(act_rows, Stochastic) and bool(act_rows.stochastic)
@@ -80,16 +93,18 @@ class ForeignGuide:
 
     def act(
         self, obs: Observation, streams: Streams | None, mask: Bool[Tensor, "S E"]
-    ) -> Float[Tensor, "S E A"]:
-        """Actions in [-1, 1] for the rows in ``mask``; see ``Guide.act``."""
-        actions = torch.zeros(*obs.shape[:2], self.action_size)
+    ) -> Shaped[Tensor, "S E *A"]:
+        """Actions for the rows in ``mask``; see ``Guide.act``."""
+        chooses = not isinstance(self.actions, BoxActions)
+        kind = torch.int64 if chooses else torch.float32
+        actions = torch.zeros(*obs.leading, *self.actions.chosen_shape, dtype=kind)
         device = obs.device
-        obs, rows_of = obs.detach().cpu(), mask.cpu()
+        obs, rows_of = obs.to(torch.device("cpu")), mask.cpu()
         for seed_index in range(self.num_seeds):
             rows = rows_of[seed_index]
             if not rows.any():
                 continue
-            observed = self.view.observe(obs[seed_index][rows]).numpy()
+            observed = self.given(self.view.observe(obs[seed_index][rows]))
             generator = None
             if self.stochastic and streams is not None:
                 own = streams.select(seed_index)
@@ -97,9 +112,15 @@ class ForeignGuide:
                 generator = np.random.default_rng(int(own.integers("guide", 2**63 - 1, ())[0]))
             extra = {"rows": self._ids(rows_of, seed_index)} if self.stateful else {}
             answers = self.act_rows(observed, seed_index, generator, **extra)
-            answers = self.as_tensor(answers, len(observed))
+            answers = self.as_tensor(answers, int(rows.sum()))
             actions[seed_index, rows] = self.view.respond(answers, self.name)
         return actions.to(device)
+
+    def given(self, observed: Observation) -> Any:
+        """What ``act_rows`` is called with for observations that the view has made."""
+        if not self.view.images:
+            return observed.vector.detach().numpy()
+        return as_given(self.view.seen_spec(), observed)
 
     def reset(self, mask: Bool[Tensor, "S E"]) -> None:
         """New episodes begin in the rows of ``mask``: only a policy with memory is told."""
@@ -118,10 +139,14 @@ class ForeignGuide:
         return ids
 
     def as_tensor(self, answers: Any, rows: int) -> Tensor:
-        """The guide's answers as float32 ``[rows, A]``; each may have the environment's shape."""
+        """The guide's answers as float32 ``[rows, A]``, or choices ``[rows]``.
+
+        Each may have the environment's shape.
+        """
         if isinstance(answers, Tensor):
             answers = answers.detach().cpu().numpy()
-        expected = f"expected an array of shape ({rows}, {self.action_size})"
+        wanted = (rows, *self.actions.chosen_shape)
+        expected = f"expected an array of shape {wanted}"
         if isinstance(answers, tuple):
             raise UserError(
                 f"guide {self.name} returned a tuple of {len(answers)}; {expected}; a policy whose "
@@ -135,9 +160,10 @@ class ForeignGuide:
             raise UserError(
                 f"guide {self.name} returned {type(answers).__name__}: {error}; {expected}"
             ) from error
-        if array.shape == (rows, *self._action_shape):
-            array = array.reshape(rows, self.action_size)
-        if array.shape != (rows, self.action_size):
+        own = self.actions.shape if isinstance(self.actions, BoxActions) else (1,)
+        if array.shape == (rows, *own):
+            array = array.reshape(wanted)
+        if array.shape != wanted:
             raise UserError(
                 f"guide {self.name} returned an array of shape {array.shape}; {expected}"
             )

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Shaped
 from torch import Tensor, nn
 
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint, stored_policy
 from jsrl.core.command_folder import folders_of_checkpoint
 from jsrl.core.conversions import show_range
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import Policy, SamplingPolicy, SavablePolicy
+from jsrl.core.observations import Observation
+from jsrl.core.protocols import Policy, SamplingPolicy, SavablePolicy, SeesImages
 from jsrl.core.ranges import one_of
-from jsrl.core.specs import EnvSpec
+from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Observation
 from jsrl.guides.base import combine
 from jsrl.guides.options import FileOptions, GuideInputs, ViewOptions, guides
 from jsrl.guides.view import POLICY_RANGE, ActionRange, GuideView
@@ -65,7 +65,7 @@ class NetworkGuide:
         self.sample = sample
         self.name = name
         self.stateful = False
-        self.action_size = spec.action_size
+        self.actions = spec.actions
         self.fingerprint = combine(*_content(policy), self.view.values, sample)
 
     @classmethod
@@ -146,17 +146,18 @@ class NetworkGuide:
 
     def act(
         self, obs: Observation, streams: Streams | None, mask: Bool[Tensor, "S E"]
-    ) -> Float[Tensor, "S E A"]:
-        """Actions in [-1, 1] for the rows in ``mask``; see ``Guide.act``."""
+    ) -> Shaped[Tensor, "S E *A"]:
+        """Actions for the rows in ``mask``; see ``Guide.act``."""
+        expected = (*obs.leading, *self.actions.chosen_shape)
         if not mask.any():
-            return torch.zeros(*obs.shape[:2], self.action_size, device=obs.device)
+            kind = torch.float32 if isinstance(self.actions, BoxActions) else torch.int64
+            return torch.zeros(expected, dtype=kind, device=obs.device)
         mask = mask.to(obs.device)
-        observed = self.view.observe(torch.where(mask.unsqueeze(-1), obs, 0.0))
+        observed = self.view.observe(obs.only(mask))
         if streams is None or not self.sample:
             answers = self.policy.act(observed, None)
         else:
             answers = self._sampled(observed, streams, mask.any(-1).tolist())
-        expected = (*obs.shape[:2], self.action_size)
         if answers.shape != expected:
             raise UserError(
                 f"guide {self.name} returned actions of shape {tuple(answers.shape)}; "
@@ -164,7 +165,7 @@ class NetworkGuide:
             )
         return self.view.respond(answers, self.name, mask)
 
-    def _sampled(self, observed: Tensor, streams: Streams, where: list[bool]) -> Tensor:
+    def _sampled(self, observed: Observation, streams: Streams, where: list[bool]) -> Tensor:
         """Sampled answers ``[S, E, A]``; seeds not in ``where`` draw no noise."""
         assert isinstance(self.policy, SamplingPolicy)  # __init__ has seen to it
         return self.policy.sample(observed, streams, "guide_noise", where)
@@ -186,23 +187,40 @@ def _check_sizes(
             f"guide.path={str(path)!r} was trained on {policy.observation_size} observation "
             f"columns; {spec.id} gives it {size}; select those that it knows by guide.observation"
         )
-    if policy.action_size != spec.action_size:
+    seen = policy.images if isinstance(policy, SeesImages) else {}
+    given = view.bind(spec).images
+    if {name: tuple(shape) for name, shape in seen.items()} != given:
+        raise UserError(
+            f"guide.path={str(path)!r} was trained on the images {dict(seen)}; {spec.id} gives it "
+            f"{given} (channels, height, width); choose a guide for these, or name what it knows "
+            "by guide.observation"
+        )
+    chooses = trained.get("actions", {}).get("kind") == "discrete"
+    if chooses == isinstance(spec.actions, BoxActions):
+        kinds = "chooses" if chooses else "gives real numbers"
+        raise UserError(
+            f"guide.path={str(path)!r} {kinds}, which {spec.id} does not take; choose a guide that "
+            "was trained with such actions"
+        )
+    if policy.action_size != spec.actions.size:
         raise UserError(
             f"guide.path={str(path)!r} has {policy.action_size} actions; {spec.id} takes "
-            f"{spec.action_size}"
+            f"{spec.actions.size}"
         )
     layout = [tuple(part) for part in trained["layout"]]
-    if view.observation is None and layout != list(spec.layout):
+    if view.observation is None and layout != list(spec.observation.layout):
         raise UserError(
             f"guide.path={str(path)!r} was trained on the observation parts {layout}; {spec.id} "
-            f"has {list(spec.layout)}; name those to give it by guide.observation"
+            f"has {list(spec.observation.layout)}; name those to give it by guide.observation"
         )
 
 
 def _trained_range(trained: dict[str, Any], spec: EnvSpec) -> ActionRange:
     """[-1, 1]; where it was trained with other bounds, its actions are scaled, and that is told."""
     low, high = trained.get("action_low"), trained.get("action_high")
-    if low is None or high is None or (*low, *high) == (*spec.action_low, *spec.action_high):
+    if not isinstance(spec.actions, BoxActions):
+        return POLICY_RANGE
+    if low is None or high is None or (*low, *high) == (*spec.box.low, *spec.box.high):
         return POLICY_RANGE
     shown = show_range(low, high)
     source = f"a policy trained in {trained.get('id')}, where that was {shown}"

@@ -86,7 +86,7 @@ def npz_guide(
         return ForeignGuide(policy, view, spec, num_seeds, str(path), policy.fingerprint)
     expert = ExpertPolicy(arrays)
     sizes = arrays["observation_shift"].size, arrays["mean_bias"].size
-    expected = view.bind(spec).size, spec.action_size
+    expected = view.bind(spec).size, spec.actions.size
     if sizes != expected:
         raise UserError(
             f"guide.path={str(path)!r} takes {sizes[0]} observations and gives {sizes[1]} actions, "

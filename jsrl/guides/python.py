@@ -10,17 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 
 from jsrl.core.errors import UserError
+from jsrl.core.foreign import ActsOnRows, KnowsItsRange, PredictsActions, ResetsRows, has_memory
 from jsrl.core.loading import check_arguments, load_attribute, source_digest
-from jsrl.core.protocols import (
-    ActsOnRows,
-    KnowsItsRange,
-    PredictsActions,
-    ResetsRows,
-    has_memory,
-)
 from jsrl.core.ranges import required
 from jsrl.core.specs import EnvSpec
 from jsrl.guides.base import ForeignGuide
@@ -36,7 +29,8 @@ class PythonPolicy:
     """A user's object as a ``RowPolicy``: called by ``act``, as a function, or by ``predict``.
 
     Args:
-        target: a callable ``f(observations [n, O']) -> actions [n, A]``, or an object that has
+        target: a callable ``f(observations [n, O']) -> actions [n, A]``, see ``RowPolicy`` for what
+            it is given where there are images, or an object that has
             ``act``, is callable, or has ``predict``, taken in that order. One with a parameter
             ``generator`` is given a NumPy generator, fresh at each call, or None for the mode. With
             an attribute ``stateful = True`` it is given ``rows`` too, see ``RowPolicy``. One object
@@ -64,7 +58,7 @@ class PythonPolicy:
 
     def __call__(
         self,
-        observations: Float[np.ndarray, "*n O2"],
+        observations: Any,
         seed_index: int,
         generator: np.random.Generator | None,
         **rows: Any,
@@ -121,6 +115,7 @@ def python_guide(
         name=target,
         fingerprint=source_digest(target, arguments, key),
         answers_in=_range_of(value, target, key) or environment_range(spec),
+        takes_images=True,
     )
     try_python(guide)
     return guide

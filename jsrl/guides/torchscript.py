@@ -104,11 +104,13 @@ def _require_one_tensor(policy: TorchScriptPolicy, spec: EnvSpec) -> None:
     kinds = [str(argument.type) for argument in inputs]
     if kinds == ["Tensor"]:
         return
-    parts = ", ".join(f"{name!r}: x[:, {start}:{stop}]" for name, start, stop in spec.layout)
+    parts = ", ".join(
+        f"{name!r}: x[:, {start}:{stop}]" for name, start, stop in spec.observation.layout
+    )
     what = "a dictionary" if kinds and kinds[0].startswith("Dict") else f"({', '.join(kinds)})"
     raise UserError(
         f"guide {policy.path} takes {what}, but is given one tensor x of shape "
-        f"(n, {spec.observation_size}): wrap it in a module whose forward(self, x) calls it with "
+        f"(n, {spec.observation.size}): wrap it in a module whose forward(self, x) calls it with "
         f"{{{parts}}}, or with what else it was trained on, and save that by torch.jit.script"
     )
 

@@ -7,10 +7,12 @@ certain is held against it: a wrong shape, single rows in place of a batch, a hi
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.guides.base import ForeignGuide
 
 CALLS_BETWEEN = 8
@@ -28,7 +30,7 @@ def try_file(guide: ForeignGuide) -> None:
     """
     # Three rows and one: a batch size that was baked in on export fails on one of them.
     for rows in (3, 1):
-        _answer(guide, np.zeros((rows, guide.view.size), np.float32))
+        _answer(guide, Observation(torch.zeros(rows, guide.view.size)))
     _require_no_memory(guide)
 
 
@@ -65,10 +67,11 @@ def _require_no_memory(guide: ForeignGuide) -> None:
     alike = np.isclose(first / scale, again / scale, rtol=0, atol=REPEATS, equal_nan=True)
     if alike.all():
         return
-    row, column = (int(index) for index in np.argwhere(~alike)[0])
+    place = tuple(int(index) for index in np.argwhere(~alike)[0])
+    which = f"action {place[-1]}" if first.ndim > 1 else "its choice"
     raise UserError(
-        f"guide {guide.name} answered the same rows differently the second time (action {column}: "
-        f"{first[row, column]:g}, then {again[row, column]:g}): it has a memory, or draws random "
+        f"guide {guide.name} answered the same rows differently the second time ({which}: "
+        f"{first[place]:g}, then {again[place]:g}): it has a memory, or draws random "
         "numbers of its own, so that a resumed run would differ. Give one with a memory "
         "stateful = True, reset(rows) and a parameter rows; one that draws, a parameter generator"
     )
@@ -82,25 +85,29 @@ def _refuse_single_rows(guide: ForeignGuide, error: Exception) -> None:
     # See above; then it was not the batch that it minded.
     except Exception:
         return
-    if answer.shape not in ((guide.action_size,), ()) or answer.size != guide.action_size:
+    wanted = guide.actions.chosen_shape
+    if answer.shape not in (wanted, (), (1,)) or answer.size != int(np.prod(wanted)):
         return
+    size = guide.view.size
+    returned = ", ".join(("n", *map(str, wanted)))
     raise UserError(
-        f"guide {guide.name} takes one observation of shape {single.shape} at a time, but is given "
-        f"all rows of a step at once, shape (n, {len(single)}), and is to return "
-        f"(n, {guide.action_size}); give a function of the batch instead, such as lambda "
-        "observations: np.array([act(o) for o in observations]).reshape(len(observations), -1)"
+        f"guide {guide.name} takes one observation of shape {(size,)} at a time, but is given "
+        f"all rows of a step at once, shape (n, {size}), and is to return "
+        f"({returned}{'' if wanted else ','}); give a function of the batch instead, such as "
+        "lambda observations: np.array([act(o) for o in observations])"
+        ".reshape(len(observations), -1)"
     ) from error
 
 
-def _answer(guide: ForeignGuide, rows: Float[np.ndarray, "n O2"]) -> Float[np.ndarray, "n A"]:
-    answers: np.ndarray = guide.as_tensor(_call(guide, rows), len(rows)).numpy()
+def _answer(guide: ForeignGuide, rows: Observation) -> Float[np.ndarray, "n *A"]:
+    answers: np.ndarray = guide.as_tensor(_call(guide, rows), rows.leading[0]).numpy()
     return answers
 
 
-def _call(guide: ForeignGuide, rows: Float[np.ndarray, "*n O2"]) -> Any:
+def _call(guide: ForeignGuide, rows: Observation) -> Any:
     """The bare answer; the same draws at every call."""
     generator = np.random.default_rng(0) if guide.stochastic else None
-    return guide.act_rows(rows.copy(), 0, generator)
+    return guide.act_rows(guide.given(rows.copy()), 0, generator)
 
 
 def _plain(answer: Any) -> np.ndarray:
@@ -108,9 +115,12 @@ def _plain(answer: Any) -> np.ndarray:
     return np.asarray(answer.detach().cpu() if tensor else answer, dtype=float)
 
 
-def _rows(guide: ForeignGuide, number: int) -> Float[np.ndarray, "3 O2"]:
+def _rows(guide: ForeignGuide, number: int) -> Observation:
     """Three observations between -1 and 1, none alike, other ones for each number."""
-    count = 3 * guide.view.size
-    values = np.sin(1.0 + 0.7 * np.arange(count) + 2.3 * number)
-    rows: np.ndarray = values.reshape(3, guide.view.size).astype(np.float32)
-    return rows
+    view = guide.view
+    values = np.sin(1.0 + 0.7 * np.arange(3 * view.size) + 2.3 * number).astype(np.float32)
+    images = {
+        name: (torch.arange(3 * int(np.prod(shape))) * (number + 7) % 256).byte().view(3, *shape)
+        for name, shape in view.images.items()
+    }
+    return Observation(torch.from_numpy(values.reshape(3, view.size)), images)

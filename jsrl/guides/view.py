@@ -6,12 +6,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from jsrl.core.conversions import Numbers, action_line, is_unit_range, show_range
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
+from jsrl.core.observations import Observation
+from jsrl.core.specs import BoxActions, DiscreteActions, EnvSpec, ObservationSpec
 
 TOLERANCE = 1e-4
 """How far outside the space, in units of half its range, rounding may carry an action."""
@@ -40,8 +41,8 @@ class ActionRange:
             UserError: if their number is not that of the environment's actions, one is not finite,
                 or the lower is not below the upper one.
         """
-        low = _vector(f"{self.prefix}action_low", self.low, spec.action_size)
-        high = _vector(f"{self.prefix}action_high", self.high, spec.action_size)
+        low = _vector(f"{self.prefix}action_low", self.low, spec.actions.size)
+        high = _vector(f"{self.prefix}action_high", self.high, spec.actions.size)
         if not (low < high).all():
             raise UserError(
                 f"{self.prefix}action_low={self.low!r} must be below "
@@ -61,7 +62,9 @@ POLICY_RANGE = ActionRange(-1.0, 1.0, "the range of policies")
 
 def environment_range(spec: EnvSpec) -> ActionRange:
     """The environment's own bounds: what a guide from elsewhere answers in."""
-    return ActionRange(spec.action_low, spec.action_high, f"the bounds of {spec.id}")
+    if isinstance(spec.actions, DiscreteActions):
+        return ActionRange(-1.0, 1.0, f"the choices of {spec.id}")
+    return ActionRange(spec.box.low, spec.box.high, f"the bounds of {spec.id}")
 
 
 @runtime_checkable
@@ -85,8 +88,8 @@ class GuideView:
     its own, whatever the learner uses.
 
     Args:
-        observation: what to select from the flat observation, in this order: names of parts of
-            ``EnvSpec.layout``, or column indices; None for all of it. O' columns result.
+        observation: what to select from the observation, in this order: names of its parts,
+            images among them, or columns of the vector; None for all of it. O' columns result.
         mean: the guide's own normaliser, after selection: one number or ``[O']``; None for 0.
         std: the same, for the standard deviation; None for 1.
         action_low: lower bound of the guide's own actions, one number or ``[A]``; None for what
@@ -111,24 +114,35 @@ class GuideView:
         Raises:
             UserError: if a name, an index, a size or a range does not fit; it names the key.
         """
-        columns = None
+        columns, images = None, spec.observation.image_shapes
         if self.observation is not None:
             columns = [c for entry in self.observation for c in _columns(entry, spec)]
-            if not columns:
+            images = {n: shape for n, shape in images.items() if n in self.observation}
+            if not columns and not images:
                 raise UserError("guide.observation is empty; name at least one part, or leave null")
-        size = spec.observation_size if columns is None else len(columns)
+        size = spec.observation.size if columns is None else len(columns)
         mean = _vector("guide.mean", 0.0 if self.mean is None else self.mean, size).float()
         std = _vector("guide.std", 1.0 if self.std is None else self.std, size).float()
         if not (std > 0).all():
             raise UserError(f"guide.std={self.std!r} must be positive in every column")
         own = self._range(answers_in)
-        low, high = own.bounds(spec)
+        scale = offset = None
+        if isinstance(spec.actions, BoxActions):
+            low, high = own.bounds(spec)
+            scale, offset = (2 / (high - low)).float(), ((high + low) / (high - low)).float()
+        elif self.action_low is not None or self.action_high is not None:
+            raise UserError(
+                f"guide.action_low={self.action_low!r} is a bound of real numbers, and {spec.id} "
+                f"takes a choice among {spec.actions.size}; leave guide.action_low and "
+                "guide.action_high out"
+            )
         return BoundView(
-            columns=None if columns is None else torch.tensor(columns),
+            columns=None if columns is None else torch.tensor(columns, dtype=torch.int64),
+            images=images,
             mean=None if self.mean is None and self.std is None else mean,
             std=None if self.mean is None and self.std is None else std,
-            scale=(2 / (high - low)).float(),
-            offset=((high + low) / (high - low)).float(),
+            scale=scale,
+            offset=offset,
             answers_in=own,
             size=size,
             values=replace(self, action_low=own.low, action_high=own.high),
@@ -138,7 +152,8 @@ class GuideView:
     def _range(self, answers_in: ActionRange) -> ActionRange:
         if self.action_low is None and self.action_high is None:
             # One way to write it, so that the same range has the same fingerprint.
-            if is_unit_range(answers_in.low, answers_in.high):
+            unit = is_unit_range(answers_in.low, answers_in.high)
+            if unit and answers_in is not POLICY_RANGE:
                 return replace(answers_in, low=-1.0, high=1.0)
             return answers_in
         if self.action_low is None or self.action_high is None:
@@ -158,11 +173,12 @@ class BoundView:
     """A ``GuideView`` of one environment, checked: O' = ``size`` columns in, A actions out.
 
     Args:
-        columns: those that the guide sees; None for all.
+        columns: those of the vector that the guide sees; None for all.
+        images: the shapes of those that it sees, by name.
         mean: its normaliser; None for none.
         std: the same.
-        scale: 2/(high - low) of the range in which it answers.
-        offset: (high + low)/(high - low).
+        scale: 2/(high - low) of the range in which it answers; None where it chooses.
+        offset: (high + low)/(high - low); None where it chooses.
         answers_in: that range.
         size: O'.
         values: the view with nothing left to its kind: what a fingerprint is taken of.
@@ -170,10 +186,11 @@ class BoundView:
     """
 
     columns: Tensor | None
+    images: dict[str, tuple[int, int, int]]
     mean: Tensor | None
     std: Tensor | None
-    scale: Float[Tensor, " A"]
-    offset: Float[Tensor, " A"]
+    scale: Float[Tensor, " A"] | None
+    offset: Float[Tensor, " A"] | None
     answers_in: ActionRange
     size: int
     values: GuideView
@@ -182,6 +199,8 @@ class BoundView:
     def action_line(self, name: str) -> str | None:
         """How the actions of guide ``name`` become those of the environment, for a run's start."""
         own = self.answers_in
+        if self.scale is None:
+            return None
         return action_line(f"guide {name}", own.low, own.high, own.source, self.spec)
 
     @property
@@ -189,27 +208,44 @@ class BoundView:
         """Whether answers are taken as they are: they are in [-1, 1]."""
         return is_unit_range(self.answers_in.low, self.answers_in.high)
 
-    def observe(self, obs: Float[Tensor, "*N O"]) -> Float[Tensor, "*N O2"]:
+    def observe(self, obs: Observation) -> Observation:
         """Observations as the guide knows them: selected, then normalised."""
+        vector = obs.vector
         if self.columns is not None:
-            obs = obs.index_select(-1, self.columns.to(obs.device))
+            vector = vector.index_select(-1, self.columns.to(vector.device))
         if self.mean is not None and self.std is not None:
-            obs = (obs - self.mean.to(obs.device)) / self.std.to(obs.device)
-        return obs
+            vector = (vector - self.mean.to(vector.device)) / self.std.to(vector.device)
+        return Observation(vector, {name: obs.images[name] for name in self.images})
+
+    def seen_spec(self) -> ObservationSpec:
+        """What the guide sees, where that is all of the observation or whole parts of it."""
+        own, chosen = self.spec.observation, self.values.observation
+        if chosen is None:
+            return own
+        parts = {part.name: part for part in own.vector}
+        return ObservationSpec(
+            tuple(parts[name] for name in chosen if name in parts),
+            tuple(image for image in own.images if image.name in self.images),
+        )
 
     def respond(
         self,
-        answers: Float[Tensor, "*N A"],
+        answers: Shaped[Tensor, "*N_A"],
         name: str,
         mask: Bool[Tensor, "*N"] | None = None,
-    ) -> Float[Tensor, "*N A"]:
+    ) -> Shaped[Tensor, "*N_A"]:
         """The guide's answers, checked, mapped to [-1, 1] and clipped; 0 outside of ``mask``.
+
+        Choices are numbered from 0 then.
 
         Only what rounding carried outside by less than ``TOLERANCE`` is clipped.
 
         Raises:
-            UserError: if an answer in ``mask`` is not finite, or outside the guide's range.
+            UserError: if an answer in ``mask`` is not finite, or outside the guide's range, or no
+                choice that the environment has.
         """
+        if self.scale is None or self.offset is None:
+            return self._chosen(answers, name, mask)
         # Written so that the range [-1, 1] is mapped to itself exactly.
         actions = answers * self.scale.to(answers.device) - self.offset.to(answers.device)
         if mask is not None:
@@ -219,6 +255,26 @@ class BoundView:
         if not good.all():
             self._refuse(answers, good, name)
         return actions.clamp(-1, 1)
+
+    def _chosen(self, answers: Tensor, name: str, mask: Tensor | None) -> Tensor:
+        """Choices from 0, as policies give them."""
+        actions = self.spec.actions
+        assert isinstance(actions, DiscreteActions)
+        # Policies of this package choose from 0; what is from elsewhere, as the environment does.
+        start = 0 if self.answers_in is POLICY_RANGE else actions.start
+        whole = answers.round()
+        choices = whole - start
+        good = (whole == answers) & (choices >= 0) & (choices < actions.n)
+        if mask is not None:
+            good |= ~mask
+        if not good.all():
+            value = float(answers[tuple(int(i) for i in (~good).nonzero()[0])])
+            raise UserError(
+                f"guide {name} chose {value:g}; expected a whole number from {start} to "
+                f"{start + actions.n - 1}, the choices of {self.spec.id}"
+            )
+        choices = choices.long()
+        return choices if mask is None else torch.where(mask, choices, 0)
 
     def _refuse(self, answers: Tensor, good: Tensor, name: str) -> None:
         position = tuple(int(i) for i in (~good).nonzero()[0])
@@ -238,14 +294,16 @@ class BoundView:
 
 def _columns(entry: str | int, spec: EnvSpec) -> list[int]:
     if isinstance(entry, str):
-        for name, start, stop in spec.layout:
+        for name, start, stop in spec.observation.layout:
             if name == entry:
                 return list(range(start, stop))
-        names = [name for name, _, _ in spec.layout]
+        if entry in spec.observation.image_shapes:
+            return []
+        names = [part.name for part in spec.observation.parts]
         raise UserError(f"guide.observation: {spec.id} has no part {entry!r}; it has {names}")
-    if not isinstance(entry, int) or not 0 <= entry < spec.observation_size:
+    if not isinstance(entry, int) or not 0 <= entry < spec.observation.size:
         raise UserError(
-            f"guide.observation: {entry!r} is none of the {spec.observation_size} columns of "
+            f"guide.observation: {entry!r} is none of the {spec.observation.size} columns of "
             f"{spec.id}; give whole numbers from 0, or names of parts"
         )
     return [entry]

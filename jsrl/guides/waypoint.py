@@ -111,12 +111,12 @@ def waypoint_guide(env: Any, spec: EnvSpec, num_seeds: int, **settings: float) -
         UserError: if ``env`` is no point maze.
     """
     maze = Maze.from_env(env)
-    parts = {name: (start, stop) for name, start, stop in spec.layout}
+    parts = {name: (start, stop) for name, start, stop in spec.observation.layout}
     sizes = {name: stop - start for name, (start, stop) in parts.items()}
-    if sizes.get("observation") != 4 or sizes.get("desired_goal") != 2 or spec.action_size != 2:
+    if sizes.get("observation") != 4 or sizes.get("desired_goal") != 2 or spec.actions.size != 2:
         raise UserError(
             f"guide=waypoint steers a point by two forces; env.id={spec.id} has the observation "
-            f"sizes {sizes} and {spec.action_size} actions; expected observation 4, "
+            f"sizes {sizes} and {spec.actions.size} actions; expected observation 4, "
             "desired_goal 2 and 2 actions, as in PointMaze_UMaze-v3"
         )
     state, goal = parts["observation"][0], parts["desired_goal"][0]

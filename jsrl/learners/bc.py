@@ -8,12 +8,16 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from jsrl.core.protocols import Consumes, Draws, Metrics, Phase
+from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
+from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Batch
-from jsrl.learners.common import SeedOptimiser, build_actor, copy_seeds, dropout_masks
+from jsrl.core.transitions import TransitionBatch
+from jsrl.learners.augmentation import RandomShifts
+from jsrl.learners.common import SeedOptimiser, copy_seeds, dropout_masks, masks_of
+from jsrl.learners.gaussian_actor import gaussian_actor
 from jsrl.learners.losses import weighted_log_likelihood_loss
 from jsrl.learners.options import ActorOptions, LearnerInputs, learners
+from jsrl.networks.categorical import CategoricalPolicy
 from jsrl.networks.layers import INITIALISATIONS
 from jsrl.networks.policies import GaussianPolicy
 
@@ -24,6 +28,24 @@ class BCOptions(ActorOptions):
 
     learns_online = False
     networks = ("actor",)
+    acts_by = ("box", "discrete")
+
+
+def make_actor(options: BCOptions, inputs: LearnerInputs) -> GaussianPolicy | CategoricalPolicy:
+    """A Gaussian policy for real actions, a categorical one for choices; all parameters 0."""
+    if isinstance(inputs.actions, BoxActions):
+        return gaussian_actor(options, inputs)
+    return CategoricalPolicy(
+        len(inputs.streams),
+        inputs.observation.size,
+        inputs.actions.size,
+        options.hidden,
+        inputs.layers.actor.activation,
+        inputs.layers.actor.layer_norm,
+        options.normalise_observations,
+        inputs.observation.image_shapes,
+        options.encoder,
+    )
 
 
 @learners.register("bc", BCOptions)
@@ -35,14 +57,17 @@ class BC:
         inputs: what every learner gets.
     """
 
-    consumes = Consumes.TRANSITIONS
+    needs = DataNeeds(Consumes.TRANSITIONS, (("actor",),))
 
     def __init__(self, options: BCOptions, inputs: LearnerInputs) -> None:
         self.options = options
         self.device = inputs.device
-        self.actor = build_actor(options, inputs)
+        self.shifts = RandomShifts(options, inputs)
+        self.actor = make_actor(options, inputs)
         initialisation = INITIALISATIONS[options.initialisation]
-        self.actor.mlp.initialise(initialisation, inputs.streams.child("initialisation"), "actor")
+        streams = inputs.streams.child("initialisation")
+        self.actor.mlp.initialise(initialisation, streams, "actor")
+        self.actor.observation_encoder.initialise(streams, "actor_encoder")
         self.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
         self.actor.to(self.device)
         self.optimiser = SeedOptimiser(
@@ -50,24 +75,27 @@ class BC:
         )
 
     def draws(self, streams: Streams) -> Draws:
-        """Dropout masks ``[S, B, width]``, one a hidden layer; nothing without dropout."""
+        """Dropout masks ``[S, B, width]``, one a hidden layer, and shifts of images, if any."""
         o = self.options
-        return dropout_masks(streams, o.hidden, o.batch_size, o.dropout, self.device)
+        masks = dropout_masks(streams, o.hidden, o.batch_size, o.dropout, self.device)
+        return masks | self.shifts.draws(streams)
 
     def start_phase(self, phase: Phase, updates: int) -> None:
         """The cosine decay belongs to the offline phase alone."""
         decays = phase is Phase.OFFLINE and self.options.actor_schedule == "cosine"
         self.optimiser.start_schedule("actor", updates if decays else 0)
 
-    def update(self, batch: Batch, draws: Draws) -> Metrics:
+    def update(self, batch: TransitionBatch, draws: Draws) -> Metrics:
         """One gradient step on the negative log-likelihood."""
-        log_prob = self.actor.log_prob(batch.observations, batch.actions, list(draws.values()))
+        batch = self.shifts.apply(batch, draws)
+        features = self.actor.encode(batch.observation)
+        log_prob = self.actor.log_prob(features, batch.action, masks_of(draws))
         loss = weighted_log_likelihood_loss(log_prob, torch.ones_like(log_prob))
         self.optimiser.prepare("actor")
         self.optimiser.descend(loss, "actor")
         return {"loss/actor": loss.detach()}
 
-    def policy(self) -> GaussianPolicy:
+    def policy(self) -> GaussianPolicy | CategoricalPolicy:
         return self.actor
 
     def state_dict(self) -> dict[str, Any]:

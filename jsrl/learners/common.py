@@ -16,8 +16,6 @@ from jsrl.core.protocols import Draws, Metrics
 from jsrl.core.streams import Streams
 from jsrl.learners import fused_adam
 from jsrl.learners.fused_adam import FIRST_DECAY, SECOND_DECAY
-from jsrl.learners.options import ActorOptions, LearnerInputs
-from jsrl.networks.policies import GaussianPolicy
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -151,22 +149,6 @@ def _like(alive: Bool[Tensor, " S"], tensor: Tensor) -> Bool[Tensor, "S *ones"]:
     return alive.view(-1, *[1] * (tensor.dim() - 1))
 
 
-def build_actor(options: ActorOptions, inputs: LearnerInputs) -> GaussianPolicy:
-    """The policy that a learner's options ask for, all parameters 0."""
-    return GaussianPolicy(
-        len(inputs.streams),
-        inputs.observation_size,
-        inputs.action_size,
-        options.hidden,
-        inputs.layers.actor.activation,
-        inputs.layers.actor.layer_norm,
-        options.tanh_mean,
-        options.log_std_range,
-        options.online_action_clip,
-        options.normalise_observations,
-    )
-
-
 def dropout_masks(
     streams: Streams, hidden: Sequence[int], batch_size: int, rate: float, device: torch.device
 ) -> Draws:
@@ -179,6 +161,11 @@ def dropout_masks(
         )
         for i, width in enumerate(hidden)
     }
+
+
+def masks_of(draws: Draws) -> list[Tensor]:
+    """The dropout masks among an update's draws, one a hidden layer."""
+    return [draw for name, draw in draws.items() if name.startswith("dropout_")]
 
 
 def advantage_statistics(advantage: Float[Tensor, "S B"], weights: Float[Tensor, "S B"]) -> Metrics:
@@ -199,7 +186,7 @@ def copy_seeds(
     Raises:
         UserError: if the other module has other networks.
     """
-    parameters = dict(module.named_parameters())
+    parameters = dict(module.named_parameters(remove_duplicate=False))
     chosen = {}
     for name, own in module.state_dict().items():
         value = state.get(prefix + name)

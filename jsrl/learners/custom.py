@@ -5,8 +5,9 @@ from typing import Any
 
 from jsrl.core.errors import UserError
 from jsrl.core.loading import check_arguments, load_attribute
-from jsrl.core.protocols import Consumes, Learner
+from jsrl.core.protocols import Consumes, Learner, SaysItsNeeds
 from jsrl.core.ranges import required
+from jsrl.core.specs import EnvSpec
 from jsrl.learners.options import LearnerInputs, LearnerOptions, learners
 
 
@@ -21,6 +22,10 @@ class CustomOptions(LearnerOptions):
 
     advice = "what the learner is to be given goes into learner.arguments.NAME=VALUE"
     networks = ()
+    acts_by = ("box", "discrete")
+
+    def check_environment(self, spec: EnvSpec) -> None:
+        """What it can learn from is its own affair."""
 
     def check(self) -> None:
         super().check()
@@ -41,17 +46,24 @@ def make_custom(options: CustomOptions, inputs: LearnerInputs) -> Learner:
     attribute = load_attribute(target, "learner.target")
     given = {
         "streams": inputs.streams,
-        "observation_size": inputs.observation_size,
-        "action_size": inputs.action_size,
+        "observation_size": inputs.observation.size,
+        "action_size": inputs.actions.size,
         "batch_size": options.batch_size,
         "device": inputs.device,
         **options.arguments,
     }
     check_arguments(attribute, given, target, "learner.arguments")
     learner: Learner = attribute(**given)
-    if learner.consumes is not Consumes.TRANSITIONS:
+    if not isinstance(learner, SaysItsNeeds):
         raise UserError(
-            f"learner.target={target!r} consumes {learner.consumes.value}; the runner feeds "
-            "single transitions, among them the guide's, which are off-policy"
+            f"learner.target={target!r} has no attribute needs, which says what its updates take; "
+            'give it needs = DataNeeds(Consumes.TRANSITIONS, (("actor",),)), both from '
+            "jsrl.core.protocols"
+        )
+    if learner.needs.data is Consumes.ROLLOUTS:
+        raise UserError(
+            f"learner.target={target!r} needs {learner.needs.data.value}; the runner feeds "
+            "transitions, among them the guide's, which are off-policy: say in its needs that it "
+            "takes Consumes.TRANSITIONS or Consumes.N_STEP"
         )
     return learner

@@ -35,12 +35,14 @@ def weighted_log_likelihood_loss(
 
 def bootstrapped_target(
     reward: Float[Tensor, "S B"],
-    terminated: Float[Tensor, "S B"],
+    discount: Float[Tensor, "S B"],
     next_value: Float[Tensor, "S B"],
-    discount: float,
 ) -> Float[Tensor, "S B"]:
-    """r + γ·(1 - terminated)·V(s'): a time limit does not end the bootstrap, the task does."""
-    return reward + discount * (1 - terminated) * next_value
+    """r + discount·V(s').
+
+    The discount is γⁿ·(1 - terminated): a time limit does not end the bootstrap, the task does.
+    """
+    return reward + discount * next_value
 
 
 def squared_td_error(
@@ -49,3 +51,11 @@ def squared_td_error(
     """Squared error of K critics against one target: their ``sum`` or their ``mean``."""
     errors = (q - target.unsqueeze(1)).square().mean(-1)
     return errors.sum(-1) if reduction == "sum" else errors.mean(-1)
+
+
+def huber_loss(
+    prediction: Float[Tensor, "S B"], target: Float[Tensor, "S B"]
+) -> Float[Tensor, " S"]:
+    """Half the squared error up to 1, and the absolute error less a half beyond (Huber 1964)."""
+    error = (prediction - target).abs()
+    return torch.where(error < 1, 0.5 * error * error, error - 0.5).mean(-1)

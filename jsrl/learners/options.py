@@ -11,7 +11,10 @@ from jsrl.core.errors import UserError
 from jsrl.core.protocols import Learner
 from jsrl.core.ranges import all_finite, at_least, one_of
 from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.specs import ActionSpec, BoxActions, EnvSpec, ObservationSpec
 from jsrl.core.streams import Streams
+from jsrl.networks.encoders.encoder import EncoderOptions, encoder_options
+from jsrl.networks.encoders.observation import check_encoder
 from jsrl.networks.hidden_layers import NetworkLayers
 from jsrl.networks.layers import INITIALISATIONS
 
@@ -24,6 +27,8 @@ class LearnerOptions(KindOptions):
     batch_size: int = 256
     # The dataset's actions are clipped to ± this when they are read.
     data_action_clip: float | None = None
+    # How images become numbers.
+    encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     learns_online = True
     """Whether it can learn from transitions that are collected."""
@@ -32,11 +37,28 @@ class LearnerOptions(KindOptions):
     about_data: ClassVar[tuple[str, ...]] = ("data_action_clip",)
     """Options that are about offline data."""
 
+    acts_by: ClassVar[tuple[str, ...]] = ("box",)
+    """Which actions it can learn: ``box`` for real numbers, ``discrete`` for choices."""
+
     def check(self) -> None:
         """Raise UserError for the first value that is out of range."""
+        self.encoder.check()
         at_least("learner.batch_size", self.batch_size, 1)
         check_clip("data_action_clip", self.data_action_clip)
         all_finite("learner", self)
+
+    def check_environment(self, spec: EnvSpec) -> None:
+        """Raise UserError if it cannot learn from such observations, or with such actions."""
+        check_encoder(encoder_options(self.encoder), spec.observation.image_shapes)
+        box = isinstance(spec.actions, BoxActions)
+        wanted = "box" if box else "discrete"
+        if wanted not in self.acts_by:
+            taken = "actions of real numbers" if box else f"a choice among {spec.actions.size}"
+            others = [n for n in learners.names() if wanted in learners[n].options.acts_by]
+            raise UserError(
+                f"env.id={spec.id!r} takes {taken}, which learner={self.kind} cannot learn; choose "
+                f"learner={' or learner='.join(others)}, or another environment"
+            )
 
     def reward_transform(self) -> tuple[float, float] | None:
         """By what the learner multiplies rewards, and what it adds then; None if it uses none."""
@@ -95,8 +117,8 @@ class LearnerInputs:
 
     Args:
         streams: the seeds; initial weights come from their stream ``initialisation``.
-        observation_size: O.
-        action_size: A.
+        observation: of the environment.
+        actions: of the environment.
         device: where to train.
         layers: what follows the hidden layers of each network.
         observation_mean: of the dataset, for ``normalise_observations``, ``[O]``; None without.
@@ -104,8 +126,8 @@ class LearnerInputs:
     """
 
     streams: Streams
-    observation_size: int
-    action_size: int
+    observation: ObservationSpec
+    actions: ActionSpec
     device: torch.device
     layers: NetworkLayers = field(default_factory=NetworkLayers)
     observation_mean: Float[Tensor, " O"] | None = None

@@ -8,10 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jsrl.loggers import csv as csv
-from jsrl.loggers import mlflow as mlflow
-from jsrl.loggers import plain as plain
-from jsrl.loggers import wandb as wandb
+from jsrl.core.discovery import import_all
 from jsrl.loggers.jsonl import JsonLinesLogger
 from jsrl.loggers.metrics import Record, Values, flatten, read_records
 from jsrl.loggers.options import Logger, LoggerInputs, LoggerOptions, PartialLogger, loggers
@@ -32,6 +29,9 @@ __all__ = [
     "loggers",
     "read_records",
 ]
+
+# Importing a kind registers it.
+import_all(__name__, __path__)
 
 
 class Loggers:

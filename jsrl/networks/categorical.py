@@ -1,13 +1,16 @@
 """Policies that choose one of n actions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.activations import Activation
+from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.seed_policy import register_policy
 
@@ -18,12 +21,14 @@ class CategoricalPolicy(MlpPolicy):
 
     Args:
         num_seeds: S.
-        observation_size: O.
+        observation_size: O, of the vector.
         action_size: n.
         hidden: sizes of the hidden layers.
         activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
         normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+        images: channels, height and width of each image by name; None without images.
+        encoder: of the images.
     """
 
     def __init__(
@@ -35,6 +40,8 @@ class CategoricalPolicy(MlpPolicy):
         activation: Activation = "relu",
         layer_norm: bool = False,
         normalise_observations: bool = False,
+        images: Mapping[str, Sequence[int]] | None = None,
+        encoder: EncoderOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             num_seeds,
@@ -45,42 +52,39 @@ class CategoricalPolicy(MlpPolicy):
             activation=activation,
             layer_norm=layer_norm,
             normalise_observations=normalise_observations,
+            images=images,
+            encoder=encoder,
         )
 
     def forward(
-        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+        self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
     ) -> Float[Tensor, "S B n"]:
         """The logarithm of each action's probability."""
-        return torch.log_softmax(self.outputs(obs, dropout), dim=-1)
+        return torch.log_softmax(self.outputs(features, dropout), dim=-1)
 
     def log_prob(
         self,
-        obs: Float[Tensor, "S B O"],
+        features: Float[Tensor, "S B F"],
         actions: Int[Tensor, "S B"],
         dropout: Sequence[Tensor] = (),
     ) -> Float[Tensor, "S B"]:
         """The logarithm of the probability of ``actions``, from 0 to n - 1."""
-        chosen: Tensor = self(obs, dropout).gather(-1, actions.unsqueeze(-1))
+        chosen: Tensor = self(features, dropout).gather(-1, actions.unsqueeze(-1))
         return chosen.squeeze(-1)
 
-    def entropy(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B"]:
+    def entropy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B"]:
         """-Σ p·log p, in nats: from 0 to log n."""
-        log_probabilities = self(obs)
+        log_probabilities = self(features)
         return -(log_probabilities.exp() * log_probabilities).sum(-1)
 
-    def mode(self, obs: Float[Tensor, "S B O"]) -> Int[Tensor, "S B"]:
+    def greedy(self, features: Float[Tensor, "S B F"]) -> Int[Tensor, "S B"]:
         """The most probable action; of several, the first."""
-        return self.outputs(obs).argmax(-1)
-
-    @torch.inference_mode()
-    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Int[Tensor, "S E"]:
-        """Sampled actions, or the mode without ``streams``: int64, from 0 to n - 1."""
-        return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
+        return self(features).argmax(-1)
 
     @torch.inference_mode()
     def sample(
         self,
-        obs: Float[Tensor, "S E O"],
+        obs: Observation,
         streams: Streams,
         name: str,
         where: Sequence[bool] | None = None,
@@ -89,25 +93,10 @@ class CategoricalPolicy(MlpPolicy):
 
         The draw's place in the sums of the probabilities is the action.
         """
-        sums = self(obs).exp().cumsum(-1)
+        sums = self(self.encode(obs)).exp().cumsum(-1)
         whole = sums[..., -1:]
-        draws = streams.uniform(name, (obs.shape[1], 1), where=where)
+        draws = streams.uniform(name, (obs.leading[1], 1), where=where)
         drawn = draws.to(sums.device, non_blocking=True) * whole
         # The second condition keeps a draw that is rounded to the whole from actions behind the
         # last one that has any probability.
         return ((sums <= drawn) & (sums < whole)).sum(-1)
-
-    def mode_module(self, index: int) -> nn.Module:
-        """The mode of one seed: rows ``[n, O]`` to int64 actions ``[n]``, for an exported file."""
-        return ChoiceOfOneSeed(self.select(index).cpu()).eval()
-
-
-class ChoiceOfOneSeed(nn.Module):
-    """A policy of one seed, called with rows ``[n, O]`` in place of ``[1, n, O]``."""
-
-    def __init__(self, policy: CategoricalPolicy) -> None:
-        super().__init__()
-        self.policy = policy
-
-    def forward(self, rows: Float[Tensor, "n O"]) -> Int[Tensor, " n"]:
-        return self.policy.mode(rows.unsqueeze(0)).squeeze(0)

@@ -1,13 +1,14 @@
 """Policies without a distribution, such as those of DDPG and TD3."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jsrl.core.streams import Streams
 from jsrl.networks.activations import Activation
+from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.seed_policy import register_policy
 
@@ -20,12 +21,14 @@ class DeterministicPolicy(MlpPolicy):
 
     Args:
         num_seeds: S.
-        observation_size: O.
+        observation_size: O, of the vector.
         action_size: A.
         hidden: sizes of the hidden layers.
         activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
         normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+        images: channels, height and width of each image by name; None without images.
+        encoder: of the images.
     """
 
     def __init__(
@@ -37,6 +40,8 @@ class DeterministicPolicy(MlpPolicy):
         activation: Activation = "relu",
         layer_norm: bool = False,
         normalise_observations: bool = False,
+        images: Mapping[str, Sequence[int]] | None = None,
+        encoder: EncoderOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             num_seeds,
@@ -47,20 +52,17 @@ class DeterministicPolicy(MlpPolicy):
             activation=activation,
             layer_norm=layer_norm,
             normalise_observations=normalise_observations,
+            images=images,
+            encoder=encoder,
         )
 
     def forward(
-        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+        self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
     ) -> Float[Tensor, "S B A"]:
         """The action, in [-1, 1]."""
-        return torch.tanh(self.outputs(obs, dropout))
+        return torch.tanh(self.outputs(features, dropout))
 
-    def mode(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B A"]:
+    def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The action itself."""
-        action: Tensor = self(obs)
+        action: Tensor = self(features)
         return action
-
-    @torch.inference_mode()
-    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Float[Tensor, "S E A"]:
-        """The actions in [-1, 1]; nothing is drawn from ``streams``."""
-        return self.mode(obs)

@@ -3,12 +3,12 @@
 from collections import OrderedDict
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import ExportablePolicy
-from jsrl.networks.deployment import ActionUnits
+from jsrl.core.protocols import ExportablePolicy, SeesImages
+from jsrl.networks.deployment import ActionUnits, ChoiceUnits, Units
 
 
 class InUnits(nn.Module):
@@ -29,6 +29,17 @@ class InUnits(nn.Module):
         return torch.minimum(torch.maximum(own, self.low), self.high)
 
 
+class Numbered(nn.Module):
+    """Choices as the environment numbers them."""
+
+    def __init__(self, start: int) -> None:
+        super().__init__()
+        self.start = start
+
+    def forward(self, choices: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+        return choices + self.start
+
+
 class Shaped(nn.Module):
     """Actions in the environment's shape, where that is not ``[A]``."""
 
@@ -39,6 +50,19 @@ class Shaped(nn.Module):
     def forward(self, actions: Float[Tensor, "*n A"]) -> Tensor:
         # Without axes, an action is one number.
         return actions.unflatten(-1, self.shape) if self.shape else actions.squeeze(-1)
+
+
+class SeveralInputs(nn.Module):
+    """A mode of several inputs, and what follows it."""
+
+    def __init__(self, mode: nn.Module, following: nn.Sequential) -> None:
+        super().__init__()
+        self.mode = mode
+        self.following = following
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        actions: Tensor = self.following(self.mode(*inputs))
+        return actions
 
 
 class AnyInput(nn.Module):
@@ -63,7 +87,7 @@ class AnyInput(nn.Module):
         return reshaped
 
 
-def mode_in_units(policy: object, index: int, units: ActionUnits | None = None) -> nn.Sequential:
+def mode_in_units(policy: object, index: int, units: Units | None = None) -> nn.Module:
     """The mode of seed ``index`` of ``policy``, without a seed axis.
 
     It maps observations ``[n, O]`` to actions.
@@ -71,7 +95,8 @@ def mode_in_units(policy: object, index: int, units: ActionUnits | None = None) 
     Args:
         policy: an ``ExportablePolicy`` of S seeds.
         index: which of them.
-        units: of the actions, ``[n, *units.shape]``; None for ``[n, A]`` in [-1, 1].
+        units: of the actions, ``[n, *units.shape]``, or of choices ``[n]``; None for what policies
+            give, ``[n, A]`` in [-1, 1] or choices from 0.
 
     Raises:
         UserError: if the policy has no ``mode_module``.
@@ -88,9 +113,15 @@ def mode_in_units(policy: object, index: int, units: ActionUnits | None = None) 
         layers.update(mode.named_children())
     else:
         layers["mode"] = mode
-    if units is not None:
+    if isinstance(units, ChoiceUnits):
+        layers["numbers"] = Numbered(units.start)
+    if isinstance(units, ActionUnits):
         if any(low != -1 for low in units.low) or any(high != 1 for high in units.high):
             layers["units"] = InUnits(units)
         if len(units.shape) != 1:
             layers["shape"] = Shaped(list(units.shape))
-    return nn.Sequential(layers).requires_grad_(False).eval()
+    chain = nn.Sequential(layers)
+    if isinstance(policy, SeesImages) and policy.images:
+        # The first of the chain takes several inputs, which ``Sequential`` does not.
+        return SeveralInputs(layers.pop("mode"), nn.Sequential(layers)).requires_grad_(False).eval()
+    return chain.requires_grad_(False).eval()

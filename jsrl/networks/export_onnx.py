@@ -3,8 +3,37 @@
 from pathlib import Path
 from typing import Any
 
+from jsrl.core.errors import UserError
 
-def give_any_rank(path: Path, observation_size: int) -> None:
+
+def require_onnx() -> None:
+    """Import what writes and reads ONNX.
+
+    Raises:
+        UserError: if a package is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"ONNX export needs {error.name}, which is not installed; pip install "
+            "'jsrl-torch[onnx]'; the TorchScript file was written"
+        ) from error
+
+
+def onnx_session(path: Path) -> Any:
+    """The model at ``path``, ready to run on one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def give_any_rank(path: Path, observation_size: int, *, chooses: bool) -> None:
     """Let the model at ``path`` take ``[O]`` and ``[n, O]``, in place.
 
     The exporter fixes the rank of an input. Here the input is declared without a shape, made rows
@@ -15,6 +44,7 @@ def give_any_rank(path: Path, observation_size: int) -> None:
         path: a model of one input, ``rows`` ``[n, O]``, and one output, ``row_actions``
             ``[n, ...]``. Afterwards they are called ``observation`` and ``action``.
         observation_size: O.
+        chooses: whether actions are choices, int64.
     """
     import onnx
     from onnx import TensorProto, helper
@@ -51,9 +81,10 @@ def give_any_rank(path: Path, observation_size: int) -> None:
         node("Concat", "jsrl.leading jsrl.own_shape", "jsrl.action_shape", axis=0),
         node("Reshape", "row_actions jsrl.action_shape", "action"),
     ]
+    kind = TensorProto.INT64 if chooses else TensorProto.FLOAT
     nodes = [*before, *graph.node, *after]
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.append(helper.make_tensor_value_info("observation", TensorProto.FLOAT, None))
-    graph.output.append(helper.make_tensor_value_info("action", TensorProto.FLOAT, None))
+    graph.output.append(helper.make_tensor_value_info("action", kind, None))
     onnx.save(model, str(path))

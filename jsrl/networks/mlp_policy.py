@@ -1,13 +1,17 @@
-"""What policies of one perceptron a seed share: its layers, and the normaliser of observations."""
+"""What policies of one perceptron a seed share: what they see, its layers, and how they act."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
 
+from jsrl.core.observations import Observation
+from jsrl.core.streams import Streams
 from jsrl.networks.activations import Activation
+from jsrl.networks.encoders.encoder import EncoderOptions, ImageShape, encoder_options
+from jsrl.networks.encoders.observation import ObservationEncoder
 from jsrl.networks.layers import SeedMLP
 from jsrl.networks.seed_policy import SeedPolicy
 
@@ -15,15 +19,20 @@ from jsrl.networks.seed_policy import SeedPolicy
 class MlpPolicy(SeedPolicy):
     """A policy whose distribution over actions, or whose action, is what a perceptron says.
 
+    It reads features: what encoders make of the images of an observation, and its vector behind
+    them. ``encode`` gives them, and all methods that learners call take them.
+
     Args:
         num_seeds: S.
-        observation_size: O.
+        observation_size: O, of the vector.
         action_size: A, or the number of actions.
         outputs: of the perceptron.
         hidden: sizes of the hidden layers.
         activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
         normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+        images: channels, height and width of each image by name; None without images.
+        encoder: of the images: its options, or the plain values of a checkpoint.
         arguments: the other keywords of the class, as plain values.
     """
 
@@ -41,8 +50,16 @@ class MlpPolicy(SeedPolicy):
         activation: Activation,
         layer_norm: bool,
         normalise_observations: bool,
+        images: Mapping[str, Sequence[int]] | None = None,
+        encoder: EncoderOptions | Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
+        options = encoder_options(encoder)
+        seen = (
+            {}
+            if not images
+            else {"images": images, "encoder": None if options is None else vars(options)}
+        )
         super().__init__(
             num_seeds,
             observation_size,
@@ -53,8 +70,12 @@ class MlpPolicy(SeedPolicy):
             # The order is part of what identifies a guide in checkpoints.
             **arguments,
             normalise_observations=normalise_observations,
+            **seen,
         )
-        self.mlp = SeedMLP((num_seeds,), observation_size, hidden, outputs, activation, layer_norm)
+        shapes = {name: _image_shape(shape) for name, shape in (images or {}).items()}
+        self.observation_encoder = ObservationEncoder(options, num_seeds, observation_size, shapes)
+        size = self.observation_encoder.size
+        self.mlp = SeedMLP((num_seeds,), size, hidden, outputs, activation, layer_norm)
         self.register_buffer("observation_mean", torch.zeros(observation_size))
         self.register_buffer("observation_std", torch.ones(observation_size))
         self.normalise_observations = normalise_observations
@@ -71,15 +92,62 @@ class MlpPolicy(SeedPolicy):
         """The mean and standard deviation of the observations it was trained on."""
         return self.observation_mean, self.observation_std
 
-    def normalise(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
-        """Observations in the units that the network was trained in."""
+    def normalise(self, vector: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
+        """Vectors in the units that the network was trained in."""
         if not self.normalise_observations:
-            return obs
-        return (obs - self.observation_mean) / self.observation_std
+            return vector
+        return (vector - self.observation_mean) / self.observation_std
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """All parameters but those of convolutions that belong to another network."""
+        encoder = self.observation_encoder
+        own = {id(parameter) for parameter in encoder.trained_parameters()}
+        others = {id(p) for p in encoder.parameters()} - own
+        return [parameter for parameter in self.parameters() if id(parameter) not in others]
+
+    def encode(self, obs: Observation) -> Float[Tensor, "S B F"]:
+        """The features that ``forward`` takes: those of the images, and the vector as it is."""
+        if not self.images and not obs.images:
+            return obs.vector
+        features: Tensor = self.observation_encoder(obs.vector, obs.images)
+        return features
 
     def outputs(
-        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+        self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
     ) -> Float[Tensor, "S B outputs"]:
         """What the perceptron says; ``dropout`` holds a mask for each hidden layer."""
-        out: Tensor = self.mlp(self.normalise(obs), dropout)
+        if self.normalise_observations:
+            sizes = [features.shape[-1] - self.observation_size, self.observation_size]
+            of_images, vector = features.split(sizes, -1)
+            normalised = self.normalise(vector)
+            features = torch.cat([of_images, normalised], -1) if sizes[0] else normalised
+        out: Tensor = self.mlp(features, dropout)
         return out
+
+    def greedy(self, features: Float[Tensor, "S B F"]) -> Shaped[Tensor, "S B *A"]:
+        """The action without noise."""
+        raise NotImplementedError(f"{type(self).__qualname__} defines no greedy(features)")
+
+    def mode(self, obs: Observation) -> Shaped[Tensor, "S B *A"]:
+        """The action without noise."""
+        return self.greedy(self.encode(obs))
+
+    @torch.inference_mode()
+    def act(self, obs: Observation, streams: Streams | None) -> Shaped[Tensor, "S E *A"]:
+        """Sampled actions, or the mode without ``streams``."""
+        return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
+
+    def sample(
+        self,
+        obs: Observation,
+        streams: Streams,
+        name: str,
+        where: Sequence[bool] | None = None,
+    ) -> Shaped[Tensor, "S E *A"]:
+        """Sampled actions; see ``SamplingPolicy``. A policy that draws nothing gives its mode."""
+        return self.mode(obs)
+
+
+def _image_shape(shape: Sequence[int]) -> ImageShape:
+    channels, height, width = shape
+    return channels, height, width

@@ -2,14 +2,17 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.activations import Activation
+from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
@@ -21,7 +24,7 @@ class GaussianPolicy(MlpPolicy):
 
     Args:
         num_seeds: S.
-        observation_size: O.
+        observation_size: O, of the vector.
         action_size: A.
         hidden: sizes of the hidden layers.
         activation: what follows each hidden layer.
@@ -30,6 +33,8 @@ class GaussianPolicy(MlpPolicy):
         log_std_range: bounds on the log standard deviation.
         action_clip: actions are clipped, once, to ± this.
         normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+        images: channels, height and width of each image by name; None without images.
+        encoder: of the images.
     """
 
     def __init__(
@@ -44,6 +49,8 @@ class GaussianPolicy(MlpPolicy):
         log_std_range: Sequence[float] = (-5.0, 2.0),
         action_clip: float = 1.0,
         normalise_observations: bool = False,
+        images: Mapping[str, Sequence[int]] | None = None,
+        encoder: EncoderOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             num_seeds,
@@ -57,6 +64,8 @@ class GaussianPolicy(MlpPolicy):
             log_std_range=log_std_range,
             action_clip=action_clip,
             normalise_observations=normalise_observations,
+            images=images,
+            encoder=encoder,
         )
         self.log_std = nn.Parameter(torch.zeros(num_seeds, 1, action_size))
         self.tanh_mean = tanh_mean
@@ -64,10 +73,10 @@ class GaussianPolicy(MlpPolicy):
         self.action_clip = action_clip
 
     def forward(
-        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+        self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
     ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S 1 A"]]:
         """Mean and log standard deviation."""
-        mean = self.outputs(obs, dropout)
+        mean = self.outputs(features, dropout)
         return (
             torch.tanh(mean) if self.tanh_mean else mean,
             self.log_std.clamp(*self.log_std_range),
@@ -75,44 +84,41 @@ class GaussianPolicy(MlpPolicy):
 
     def log_prob(
         self,
-        obs: Float[Tensor, "S B O"],
+        features: Float[Tensor, "S B F"],
         actions: Float[Tensor, "S B A"],
         dropout: Sequence[Tensor] = (),
     ) -> Float[Tensor, "S B"]:
         """Log density of ``actions``, summed over action dimensions."""
-        mean, log_std = self(obs, dropout)
+        mean, log_std = self(features, dropout)
         z = (actions - mean) * torch.exp(-log_std)
         return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
 
-    def mode(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B A"]:
+    def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The clipped mean."""
-        mean, _ = self(obs)
+        mean, _ = self(features)
         return mean.clamp(-self.action_clip, self.action_clip)
-
-    @torch.inference_mode()
-    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Float[Tensor, "S E A"]:
-        """Sampled actions, or the mode without ``streams``; in [-1, 1]."""
-        return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
 
     @torch.inference_mode()
     def sample(
         self,
-        obs: Float[Tensor, "S E O"],
+        obs: Observation,
         streams: Streams,
         name: str,
         where: Sequence[bool] | None = None,
     ) -> Float[Tensor, "S E A"]:
         """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
-        mean, log_std = self(obs)
+        mean, log_std = self(self.encode(obs))
         noise = streams.normal(name, mean.shape[1:], where=where)
         mean = mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
         return mean.clamp(-self.action_clip, self.action_clip)
 
-    def mode_module(self, index: int) -> nn.Sequential:
-        """The mode of seed ``index`` in PyTorch's own layers, which keep their names.
+    def mode_module(self, index: int) -> nn.Module:
+        """The mode of seed ``index``; without images in PyTorch's own layers, named as they are.
 
-        It maps observations ``[*n, O]`` to actions ``[*n, A]``.
+        These map observations ``[*n, O]`` to actions ``[*n, A]``.
         """
+        if self.images:
+            return super().mode_module(index)
         alone = self.select(index).cpu()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if self.normalise_observations:

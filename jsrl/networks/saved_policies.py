@@ -12,16 +12,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from jsrl import networks
+from jsrl.core.discovery import import_all
 from jsrl.core.errors import UserError
 from jsrl.core.installed import import_installed
 from jsrl.core.loading import READ_AS, content_read, load_attribute, split_target
 from jsrl.core.protocols import SavablePolicy
-
-# Importing it registers the package's own classes.
-from jsrl.networks import categorical as categorical
-from jsrl.networks import deterministic as deterministic
-from jsrl.networks import policies as policies
-from jsrl.networks import tanh_gaussian as tanh_gaussian
 from jsrl.networks.seed_policy import (
     ENTRY_POINTS,
     place_of,
@@ -109,6 +105,9 @@ def build_policy(
 
 def _policy_class(description: dict[str, Any], folders: Iterable[Path]) -> type[nn.Module]:
     name, target = description.get("class"), _target(description, folders)
+    if registered_class(str(name)) is None:
+        # The package's own classes are registered where they are defined.
+        import_all("jsrl.networks", networks.__path__)
     if target is None and registered_class(str(name)) is None:
         import_installed(ENTRY_POINTS)
     known = registered_class(str(name))

@@ -17,12 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
 from jsrl.core.installed import installed_modules
 from jsrl.core.loading import target_of
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 
 PACKAGE = "jsrl."
@@ -108,10 +109,11 @@ class SeedPolicy(nn.Module):
 
     Args:
         num_seeds: S.
-        observation_size: O.
-        action_size: A.
+        observation_size: O, of the vector.
+        action_size: A, or the number of choices.
         arguments: the other keywords with which the class was called, as plain values: numbers,
-            strings, lists and dictionaries.
+            strings, lists and dictionaries. A class that sees images has the keyword ``images``,
+            with channels, height and width of each by name.
     """
 
     def __init__(
@@ -121,6 +123,8 @@ class SeedPolicy(nn.Module):
         self.num_seeds = num_seeds
         self.observation_size = observation_size
         self.action_size = action_size
+        shapes: Mapping[str, Sequence[int]] = arguments.get("images") or {}
+        self.images: dict[str, tuple[int, ...]] = {n: tuple(s) for n, s in shapes.items()}
         self.arguments: dict[str, Any] = {
             "num_seeds": num_seeds,
             "observation_size": observation_size,
@@ -146,28 +150,36 @@ class SeedPolicy(nn.Module):
         device = next((value.device for value in state.values()), torch.device("cpu"))
         return chosen.to(device).requires_grad_(False)
 
-    def mode(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B A"]:
-        """The action without noise, in [-1, 1]."""
+    def mode(self, obs: Observation) -> Shaped[Tensor, "S B *A"]:
+        """The action without noise: in [-1, 1], or a choice from 0 to n - 1."""
         raise NotImplementedError(f"{type(self).__qualname__} defines no mode(obs)")
 
-    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Float[Tensor, "S E A"]:
-        """Actions for training, or the mode without ``streams``; in [-1, 1]."""
+    def act(self, obs: Observation, streams: Streams | None) -> Shaped[Tensor, "S E *A"]:
+        """Actions for training, or the mode without ``streams``."""
         raise NotImplementedError(f"{type(self).__qualname__} defines no act(obs, streams)")
 
     def mode_module(self, index: int) -> nn.Module:
-        """The mode of one seed: rows ``[n, O]`` to actions ``[n, A]``, for an exported file."""
+        """The mode of one seed, for an exported file: see ``ExportablePolicy``."""
         return ModeOfOneSeed(self.select(index).cpu()).eval()
 
 
 class ModeOfOneSeed(nn.Module):
-    """A policy of one seed, called with rows ``[n, O]`` in place of ``[1, n, O]``."""
+    """A policy of one seed, called with rows ``[n, O]`` in place of ``[1, n, O]``.
+
+    Images come behind the rows, each ``[n, C, H, W]``, in the order of the policy's ``images``.
+    """
 
     def __init__(self, policy: SeedPolicy) -> None:
         super().__init__()
         self.policy = policy
 
-    def forward(self, rows: Float[Tensor, "n O"]) -> Float[Tensor, "n A"]:
-        return self.policy.mode(rows.unsqueeze(0)).squeeze(0)
+    def forward(
+        self, rows: Float[Tensor, "n O"], *images: UInt8[Tensor, "n _ _ _"]
+    ) -> Shaped[Tensor, "n *A"]:
+        named = {
+            name: image.unsqueeze(0) for name, image in zip(self.policy.images, images, strict=True)
+        }
+        return self.policy.mode(Observation(rows.unsqueeze(0), named)).squeeze(0)
 
 
 def _plain(value: Any) -> Any:

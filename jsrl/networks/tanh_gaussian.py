@@ -1,14 +1,17 @@
 """The policy of soft actor-critic: a Gaussian that passes a tanh."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.activations import Activation
+from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.seed_policy import register_policy
 
@@ -22,13 +25,15 @@ class TanhGaussianPolicy(MlpPolicy):
 
     Args:
         num_seeds: S.
-        observation_size: O.
+        observation_size: O, of the vector.
         action_size: A.
         hidden: sizes of the hidden layers.
         activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
         log_std_range: bounds on the log standard deviation.
         normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+        images: channels, height and width of each image by name; None without images.
+        encoder: of the images.
     """
 
     def __init__(
@@ -41,6 +46,8 @@ class TanhGaussianPolicy(MlpPolicy):
         layer_norm: bool = False,
         log_std_range: Sequence[float] = (-20.0, 2.0),
         normalise_observations: bool = False,
+        images: Mapping[str, Sequence[int]] | None = None,
+        encoder: EncoderOptions | Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             num_seeds,
@@ -52,32 +59,34 @@ class TanhGaussianPolicy(MlpPolicy):
             layer_norm=layer_norm,
             log_std_range=log_std_range,
             normalise_observations=normalise_observations,
+            images=images,
+            encoder=encoder,
         )
         self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
 
     def forward(
-        self, obs: Float[Tensor, "S B O"], dropout: Sequence[Tensor] = ()
+        self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
     ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S B A"]]:
         """Mean and log standard deviation of u, before the tanh."""
-        mean, log_std = self.outputs(obs, dropout).chunk(2, dim=-1)
+        mean, log_std = self.outputs(features, dropout).chunk(2, dim=-1)
         return mean, log_std.clamp(*self.log_std_range)
 
     def sample_with_log_prob(
-        self, obs: Float[Tensor, "S B O"], noise: Float[Tensor, "S B A"]
+        self, features: Float[Tensor, "S B F"], noise: Float[Tensor, "S B A"]
     ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S B"]]:
         """Actions and their log density, both with gradients to the parameters.
 
         Args:
-            obs: what is acted on.
+            features: of what is acted on, from ``encode``.
             noise: standard normal, drawn outside.
         """
-        mean, log_std = self(obs)
+        mean, log_std = self(features)
         before = mean + log_std.exp() * noise
         return torch.tanh(before), _log_density(noise, log_std, before)
 
     def log_prob(
         self,
-        obs: Float[Tensor, "S B O"],
+        features: Float[Tensor, "S B F"],
         actions: Float[Tensor, "S B A"],
         dropout: Sequence[Tensor] = (),
     ) -> Float[Tensor, "S B"]:
@@ -85,7 +94,7 @@ class TanhGaussianPolicy(MlpPolicy):
 
         The density has no value at -1 and 1; there, it is that of the nearest number within.
         """
-        mean, log_std = self(obs, dropout)
+        mean, log_std = self(features, dropout)
         largest = 1 - torch.finfo(actions.dtype).eps / 2
         within = actions.clamp(-largest, largest)
         # PyTorch's own atanh rounds differently at another place of a row, and with it another
@@ -93,26 +102,21 @@ class TanhGaussianPolicy(MlpPolicy):
         before = 0.5 * (torch.log1p(within) - torch.log1p(-within))
         return _log_density((before - mean) * torch.exp(-log_std), log_std, before)
 
-    def mode(self, obs: Float[Tensor, "S B O"]) -> Float[Tensor, "S B A"]:
+    def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The tanh of the mean."""
-        mean, _ = self(obs)
+        mean, _ = self(features)
         return torch.tanh(mean)
-
-    @torch.inference_mode()
-    def act(self, obs: Float[Tensor, "S E O"], streams: Streams | None) -> Float[Tensor, "S E A"]:
-        """Sampled actions, or the mode without ``streams``; in [-1, 1]."""
-        return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
 
     @torch.inference_mode()
     def sample(
         self,
-        obs: Float[Tensor, "S E O"],
+        obs: Observation,
         streams: Streams,
         name: str,
         where: Sequence[bool] | None = None,
     ) -> Float[Tensor, "S E A"]:
         """Samples whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
-        mean, log_std = self(obs)
+        mean, log_std = self(self.encode(obs))
         noise = streams.normal(name, mean.shape[1:], where=where)
         return torch.tanh(mean + log_std.exp() * noise.to(mean.device, non_blocking=True))
 

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
 from jsrl.core.checkpoint import checkpoint_paths, load_checkpoint
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation, joined
 from jsrl.core.protocols import FreezesSeeds, Learner, Policy, PredictsValues
 from jsrl.core.streams import Streams, seed_sequence
 from jsrl.datasets.options import SubsetOptions
@@ -33,8 +34,8 @@ Arrays = dict[str, NDArray[np.float32]]
 class States:
     """States, and an action in each: the one in the data, or that of the replica that was there."""
 
-    observations: Float[NDArray[np.float32], "N O"]
-    actions: Float[NDArray[np.float32], "N A"]
+    observation: Observation
+    actions: Shaped[NDArray[Any], "N *A"]
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ class _Recording:
 
     def __init__(self, policy: Policy) -> None:
         self._policy = policy
-        self.observations: list[Tensor] = []
+        self.observations: list[Observation] = []
         self.actions: list[Tensor] = []
 
-    def act(self, obs: Tensor, streams: Streams | None) -> Tensor:
+    def act(self, obs: Observation, streams: Streams | None) -> Tensor:
         actions = self._policy.act(obs, streams)
-        self.observations.append(obs.cpu().clone())
+        self.observations.append(obs.for_each(lambda tensor: tensor.cpu().clone()))
         self.actions.append(actions.cpu().clone())
         return actions
 
@@ -121,16 +122,15 @@ def _let_act(
         evaluation = evaluator.evaluate(policy, None, alone, "visited states")
     finally:
         evaluator.close()
-    observations = torch.cat(policy.observations, 1)
+    observations = joined(policy.observations, 1)
     actions = torch.cat(policy.actions, 1)
     draws = np.random.default_rng(seed_sequence(START_STATES, "visited states"))
     share = max(1, measure.states // replicas)
-    rows = [draws.permutation(observations.shape[1])[:share] for _ in range(replicas)]
+    rows = [draws.permutation(observations.leading[1])[:share] for _ in range(replicas)]
+    finite = torch.nan_to_num(actions)
     states = States(
-        *(
-            np.concatenate([of_all[i, chosen].numpy() for i, chosen in enumerate(rows)])
-            for of_all in (observations, torch.nan_to_num(actions))
-        )
+        joined([observations[i, chosen] for i, chosen in enumerate(rows)]),
+        np.concatenate([finite[i, chosen].numpy() for i, chosen in enumerate(rows)]),
     )
     return states, evaluation.means()
 
@@ -146,20 +146,19 @@ def _held_out(
     assert everything is not None
     taken = config.dataset.transitions or len(everything)
     data = everything.held_out(taken, config.dataset.seed, count)
-    return States(data.observations, data.actions)
+    return States(data.observed(slice(None)), data.actions)
 
 
 @torch.no_grad()
 def _ask(components: Components, learner: Learner, states: States) -> Arrays:
     """What every replica says of the same states."""
     replicas = len(components.config.seeds)
-    observations, actions = (
-        torch.from_numpy(array).to(components.device).expand(replicas, -1, -1)
-        for array in (states.observations, states.actions)
-    )
-    said = {"action": learner.policy().act(observations, None)}
+    observation = states.observation.to(components.device)
+    observation = observation.for_each(lambda tensor: tensor.expand(replicas, *tensor.shape))
+    actions = torch.from_numpy(states.actions).to(components.device)
+    said = {"action": learner.policy().act(observation, None)}
     if isinstance(learner, PredictsValues):
-        said |= learner.predict(observations, actions)
+        said |= learner.predict(observation, actions.expand(replicas, *actions.shape))
     return {name: value.cpu().numpy().copy() for name, value in said.items()}
 
 

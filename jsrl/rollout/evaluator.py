@@ -5,7 +5,6 @@ ones, and nothing of the training's clocks or draws moves.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from jsrl.core.protocols import Curriculum, Guide, Policy, StepObserver
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Key, Streams
-from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments
+from jsrl.rollout.stepper import Stepper
 
 FINAL_EVALUATION = "final"
 """Key of the final evaluation, and of the guide's; the others are keyed by environment step."""
@@ -59,26 +58,31 @@ class Evaluator:
     def __init__(
         self, environments: Environments, spec: EnvSpec, streams: Streams, device: torch.device
     ) -> None:
-        self._environments = environments
-        self._spec = spec
+        self._stepper = Stepper(environments, spec, len(streams), device)
         self._streams = streams
-        self._device = device
-        self._num_envs = environments.count // len(streams)
-        self.observer: StepObserver | None = None
         # Told after every step how many episodes ended in it, to show progress.
         self.told: Callable[[int], None] | None = None
 
     @property
+    def observer(self) -> StepObserver | None:
+        """What watches the policies act."""
+        return self._stepper.observer
+
+    @observer.setter
+    def observer(self, observer: StepObserver | None) -> None:
+        self._stepper.observer = observer
+
+    @property
     def time_limit(self) -> int:
         """H, the longest that an episode can be."""
-        return self._spec.max_episode_steps
+        return self._stepper.spec.max_episode_steps
 
     def success_line(self) -> str | None:
         """That the environments have said nothing of success so far, if so; see there."""
-        return self._environments.success_line()
+        return self._stepper.environments.success_line()
 
     def close(self) -> None:
-        self._environments.close()
+        self._stepper.environments.close()
 
     def evaluate(
         self,
@@ -97,7 +101,8 @@ class Evaluator:
         """
         if self.observer is not None:
             self.observer.restart()
-        return _Run(self, exploration, guide, guide_steps, key).finish()
+        streams = self._streams.child("evaluation", key)
+        return _Run(self._stepper, self.told, guide_steps, streams).finish(exploration, guide)
 
 
 def guide_steps_of_episodes(
@@ -163,120 +168,60 @@ class _Run:
 
     def __init__(
         self,
-        evaluator: Evaluator,
-        exploration: Policy | None,
-        guide: Guide | None,
+        stepper: Stepper,
+        told: Callable[[int], None] | None,
         guide_steps: Int[NDArray[np.int64], "S N"],
-        key: Key,
+        streams: Streams,
     ) -> None:
-        self._environments = evaluator._environments
-        self._observer = evaluator.observer
-        self._told = evaluator.told
-        self._device = evaluator._device
-        self._action_size = evaluator._spec.action_size
-        self._exploration = exploration
-        self._guide = guide
+        self._stepper = stepper
+        self._told = told
         self._steps = guide_steps
-        self._streams = evaluator._streams.child("evaluation", key)
-        self._shape = (len(evaluator._streams), evaluator._num_envs)
-        count = self._environments.count
-        # Which episode each environment is in; -1 for one that only keeps the others company.
-        self._episode = np.full(count, -1, np.int64)
-        self._next = np.zeros(self._shape[0], np.int64)
-        self._clock = np.zeros(count, np.int64)
-        self._return = np.zeros(count, np.float64)
-        self._success = np.full(count, self._environments.success_so_far)
-        self._observations: NDArray[np.float32] = np.zeros((count, 0), np.float32)
+        self._streams = streams
+        self._next = np.zeros(stepper.shape[0], np.int64)
         shape = guide_steps.shape
         self._result = Evaluation(
             np.zeros(shape, np.float64), np.full(shape, np.nan), np.zeros(shape, np.int64)
         )
 
-    def finish(self) -> Evaluation:
-        ended = np.ones(self._environments.count, bool)
-        self._take_episodes(ended)
-        while (self._episode >= 0).any():
-            step = self._environments.step(self._act_and_tell())
-            self._observations = step.observations
-            self._clock += 1
-            self._return += step.rewards
-            self._success = np.fmax(self._success, step.successes)
-            ended = step.terminated | step.truncated
-            finished = ended & (self._episode >= 0)
-            if ended.any():
+    def finish(self, exploration: Policy | None, guide: Guide | None) -> Evaluation:
+        """Play all episodes."""
+        stepper = self._stepper
+        stepper.ended = np.ones(len(stepper.clock), bool)
+        self._take_episodes(guide)
+        while (stepper.episodes >= 0).any():
+            stepper.step(exploration, guide, self._streams, explores=False)
+            finished = stepper.ended & (stepper.episodes >= 0)
+            if stepper.ended.any():
                 self._record(finished)
-                self._take_episodes(ended)
+                self._take_episodes(guide)
             if self._told is not None:
                 self._told(int(finished.sum()))
         return self._result
 
-    def _take_episodes(self, mask: NDArray[np.bool_]) -> None:
-        """The next episode of its seed for each environment in ``mask``, while there are any."""
+    def _take_episodes(self, guide: Guide | None) -> None:
+        """The next episode of its seed for each environment that has none, while there are any."""
+        stepper, mask = self._stepper, self._stepper.ended
         seeds = [0] * len(mask)
         for index in np.flatnonzero(mask):
-            seed = int(index) // self._shape[1]
+            seed = int(index) // stepper.shape[1]
             episode = int(self._next[seed])
             if episode < self._steps.shape[1]:
                 self._next[seed] += 1
-                self._episode[index] = episode
+                stepper.episodes[index] = episode
+                stepper.guide_steps[index] = self._steps[seed, episode]
                 seeds[index] = self._streams.select(seed).integer("reset", episode)[0]
             else:
-                self._episode[index] = -1
-        self._clock[mask] = 0
-        self._return[mask] = 0
-        self._success[mask] = self._environments.success_so_far
-        if (self._episode >= 0).any():
-            self._observations = self._environments.reset(mask, seeds)
-            if self._guide is not None:
-                self._guide.reset(torch.from_numpy(mask).view(*self._shape))
+                stepper.episodes[index] = -1
+        if (stepper.episodes >= 0).any():
+            stepper.begin(mask, seeds, guide)
 
     def _record(self, mask: NDArray[np.bool_]) -> None:
+        stepper = self._stepper
         for index in np.flatnonzero(mask):
-            where = (int(index) // self._shape[1], int(self._episode[index]))
-            self._result.returns[where] = self._return[index]
-            self._result.successes[where] = self._success[index]
-            self._result.lengths[where] = self._clock[index]
-
-    def _act_and_tell(self) -> Float[NDArray[np.float32], "N A"]:
-        watched = None if self._observer is None else self._observer.begin_step()
-        with watched or nullcontext():
-            actions = self._act()
-        if watched is not None and self._observer is not None:
-            self._observer.acted(
-                Moment(
-                    observations=self._observations,
-                    actions=actions,
-                    episodes=self._episode.copy(),
-                    times=self._clock.copy(),
-                    by_guide=self._by_guide(),
-                    stages=np.full(len(self._clock), -1),
-                    counts=self._episode >= 0,
-                )
-            )
-        return actions
-
-    def _act(self) -> Float[NDArray[np.float32], "N A"]:
-        observations = torch.from_numpy(self._observations).view(*self._shape, -1)
-        observations = observations.to(self._device)
-        by_guide = self._by_guide()
-        mask = torch.from_numpy(by_guide).view(*self._shape)
-        playing = self._episode >= 0
-        actions = torch.zeros(*self._shape, self._action_size, device=self._device)
-        if self._exploration is not None and (playing & ~by_guide).any():
-            actions = self._exploration.act(observations, None)
-        if self._guide is not None and by_guide.any():
-            guided = self._guide.act(observations, self._streams, mask)
-            actions = torch.where(mask.unsqueeze(-1).to(self._device), guided, actions)
-        # A seed that failed in training stands still.
-        chosen: NDArray[np.float32] = torch.nan_to_num(actions).cpu().numpy()
-        return chosen.reshape(len(by_guide), -1)
-
-    def _by_guide(self) -> NDArray[np.bool_]:
-        if self._guide is None:
-            return np.zeros(len(self._clock), bool)
-        seeds = np.arange(len(self._clock)) // self._shape[1]
-        steps = self._steps[seeds, np.maximum(self._episode, 0)]
-        return (self._episode >= 0) & (self._clock < steps)
+            where = (int(index) // stepper.shape[1], int(stepper.episodes[index]))
+            self._result.returns[where] = stepper.returns[index]
+            self._result.successes[where] = stepper.successes[index]
+            self._result.lengths[where] = stepper.clock[index]
 
 
 def steps_to_success(evaluation: Evaluation) -> tuple[list[int], list[bool]]:

@@ -15,12 +15,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from jsrl.core.batches import TransitionBatch
 from jsrl.core.errors import UserError
-from jsrl.core.observations import Observation
-from jsrl.core.protocols import ComputesReward, ComputesTermination, Draws
+from jsrl.core.foreign import ComputesReward, ComputesTermination
+from jsrl.core.protocols import Draws
 from jsrl.core.specs import ObservationSpec
 from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionBatch
+from jsrl.rollout.packing import PackedTransitions
 from jsrl.rollout.transition_store import TransitionStore
 
 ACHIEVED = "achieved_goal"
@@ -91,28 +92,24 @@ class Hindsight:
 
     def sample(self, indices: Int[Tensor, "S B"], draws: Draws) -> TransitionBatch:
         """The transitions at ``indices``, relabelled as the draws say."""
-        batch = self.store.sample(indices)
+        return self.packed(indices, draws).unpack(self.store.layout)
+
+    def packed(self, indices: Int[Tensor, "S B"], draws: Draws) -> PackedTransitions:
+        """The same as rows."""
+        found, layout = self.store.packed(indices), self.store.layout
+        rows = found.rows.clone()
         relabel = draws["relabel"].to(indices.device) < self.share
         goals = self._future_goals(indices, draws["future"].to(indices.device))
-        before, after = batch.observation.vector.clone(), batch.next_observation.vector.clone()
-        before[..., self._desired] = torch.where(
-            relabel.unsqueeze(-1), goals, before[..., self._desired]
-        )
-        after[..., self._desired] = torch.where(
-            relabel.unsqueeze(-1), goals, after[..., self._desired]
-        )
-        reward, terminated = batch.reward.clone(), batch.terminated.clone()
+        for vector in (rows[..., layout.vector], rows[..., layout.next_vector]):
+            own = vector[..., self._desired]
+            own.copy_(torch.where(relabel.unsqueeze(-1), goals, own))
+        after = rows[..., layout.next_vector]
+        reward, terminated = (rows[..., layout.column(n)] for n in ("reward", "terminated"))
         for seed in range(len(indices)):
             # One call a seed, so that what is computed does not depend on other seeds.
             self._reward_anew(reward[seed], terminated[seed], after[seed], relabel[seed])
-        return replace(
-            batch,
-            observation=Observation(before, batch.observation.images),
-            next_observation=Observation(after, batch.next_observation.images),
-            reward=reward,
-            terminated=terminated,
-            discount=self.store.discount * (1 - terminated),
-        )
+        rows[..., layout.column("discount")] = self.store.discount * (1 - terminated)
+        return replace(found, rows=rows)
 
     def _future_goals(
         self, indices: Int[Tensor, "S B"], draws: Float[Tensor, "S B"]

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from jsrl.core.protocols import Curriculum, Guide, Learner, Metrics
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionLayout
 from jsrl.rollout.collector import Collector, Episode
-from jsrl.rollout.replay import OnlineBuffer, Replay
+from jsrl.rollout.learning import learn
+from jsrl.rollout.replay import Replay
+from jsrl.rollout.transition_store import TransitionStore
 
 
 class OnlineRunner:
@@ -32,7 +33,7 @@ class OnlineRunner:
     def __init__(
         self,
         collector: Collector,
-        buffer: OnlineBuffer,
+        buffer: TransitionStore,
         replay: Replay,
         learner: Learner,
         streams: Streams,
@@ -53,7 +54,6 @@ class OnlineRunner:
         self._num_envs = num_envs
         self._updates_per_step = updates_per_step
         self._learning_starts = learning_starts
-        self._layout: TransitionLayout = replay.layout
 
     def step(
         self, guide: Guide | None, curricula: Sequence[Curriculum]
@@ -64,16 +64,16 @@ class OnlineRunner:
             The last update's metrics (None without one), the episodes that ended, and for each
             seed the share of its environments in which the guide acted.
         """
-        rows, episodes = self.collector.step(self._policy, guide, curricula)
-        self.buffer.add(rows)
+        moment, step, episodes = self.collector.step(self._policy, guide, curricula)
+        self.buffer.add(moment, step)
         self.steps += self._num_envs
         due = int((self.steps - self._learning_starts) * self._updates_per_step)
         metrics = None
         while self.updates < due:
-            batch = self._replay.sample(self._streams)
-            metrics = self._learner.update(batch, self._learner.draws(self._draws))
+            metrics = learn(self._learner, self._replay, self._streams, self._draws)
             self.updates += 1
-        return metrics, episodes, rows[..., self._layout.by_guide].mean(1)
+        share = moment.by_guide.reshape(-1, self._num_envs).mean(1, dtype=np.float32)
+        return metrics, episodes, share
 
     def state_dict(self) -> dict[str, Any]:
         return {

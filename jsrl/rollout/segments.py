@@ -71,13 +71,14 @@ class Segments:
     def state_dict(self) -> dict[str, Any]:
         return {
             "added": self.added,
-            "last": torch.from_numpy(self._last.copy()),
+            "last": torch.from_numpy(self._last[:, : min(self.added, self.capacity)].copy()),
             "first": torch.from_numpy(self._first.copy()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.added = state["added"]
-        self._last[:] = state["last"].numpy()
+        # A run that goes on for longer may have room for more.
+        self._last[:, : state["last"].shape[1]] = state["last"].numpy()
         self._first = state["first"].numpy().copy()
 
     def _close(self, seed: int, env: int, last: int) -> None:

@@ -1,7 +1,6 @@
-"""Storage of the last transitions of any observation and any action, read as named tensors.
+"""Storage of the last transitions of any observation and any action.
 
-How they are packed is this file's own business: all numbers of a transition stand in one float32
-row, so that storing it is one copy and a minibatch one gather; images stand apart, each once.
+Numbers are kept as ``packing`` has them, images apart, each once.
 
 Shapes: S seeds, E environments of a seed, N transitions of a seed, B of a minibatch.
 """
@@ -12,18 +11,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from jsrl.core.batches import TransitionBatch
 from jsrl.core.errors import UserError
-from jsrl.core.observations import Observation
-from jsrl.core.specs import ActionSpec, BoxActions, ObservationSpec
+from jsrl.core.specs import ActionSpec, ObservationSpec
+from jsrl.core.transitions import Moment, TransitionBatch
+from jsrl.envs.make import Step
 from jsrl.rollout.image_store import ImageStore
+from jsrl.rollout.packing import PackedTransitions, RowLayout
 from jsrl.rollout.segments import Segments
-
-SCALARS = ("reward", "discount", "terminated", "truncated", "by_guide", "share", "stage")
-"""The last columns of a row; ``discount`` is that of a single step."""
 
 
 class TransitionStore:
@@ -63,23 +60,20 @@ class TransitionStore:
             raise UserError(f"n_step={n_step} must be at least 1, the number of steps of a return")
         if capacity < 2 * num_envs:
             raise UserError(
-                f"replay.capacity={capacity} is less than two transitions of each of the "
+                f"online.buffer_size={capacity} is less than two transitions of each of the "
                 f"{num_envs} environments; give at least {2 * num_envs}"
             )
         self.capacity = capacity
         self.n_step = n_step
         self.discount = discount
         self.device = device
-        self._actions = actions
-        size = actions.size if isinstance(actions, BoxActions) else 1
-        self._next = spec.size + size
-        self._scalars = self._next + spec.size
-        width = self._scalars + len(SCALARS)
-        self._rows = torch.zeros(num_seeds, capacity, width, device=device)
+        self.layout = RowLayout.of(spec, actions)
+        self._rows = torch.zeros(num_seeds, capacity, self.layout.width, device=device)
         # On the CPU NumPy writes into the tensor's memory: no copy through another tensor.
         self._view = self._rows.numpy() if device.type == "cpu" else None
         self._offsets = torch.arange(num_seeds, device=device).unsqueeze(1) * capacity
-        self._vector_size = spec.size
+        # The rows of one step, all of which are written before they are stored.
+        self._step = np.zeros((num_seeds, num_envs, self.layout.width), np.float32)
         self._newest = np.zeros((num_seeds, num_envs, spec.size), np.float32)
         self._segments = Segments(num_seeds, num_envs, capacity)
         self._images = (
@@ -93,68 +87,66 @@ class TransitionStore:
         """Number of transitions held for each seed."""
         return min(self._segments.added, self.capacity)
 
-    def add(
-        self,
-        *,
-        observation: Observation,
-        action: Shaped[Tensor, "S E *A"],
-        reward: Shaped[np.ndarray, "S E"],
-        next_observation: Observation,
-        terminated: Bool[np.ndarray, "S E"],
-        truncated: Bool[np.ndarray, "S E"],
-        by_guide: Bool[np.ndarray, "S E"],
-        share: Shaped[np.ndarray, "S E"],
-        stage: Shaped[np.ndarray, "S E"],
-    ) -> None:
+    def add(self, moment: Moment, step: Step) -> None:
         """Store one transition of every environment; the oldest go when the store is full.
 
-        ``next_observation`` is the true successor, also where the episode ended.
+        Args:
+            moment: what was seen and done in S·E environments, those of seed 0 first.
+            step: what came of it; its observation is the true successor, also where an episode
+                ended.
 
         Raises:
             UserError: if a memory-mapped store runs out of room. Nothing is stored then.
         """
-        vector = np.ascontiguousarray(observation.vector.cpu().numpy())
+        layout, rows = self.layout, self._step
+        shape = rows.shape[:2]
+        vector = moment.observation.vector.numpy().reshape(*shape, -1)
         follows = self._follow(vector)
         if self._images is not None:
-            follows &= self._images.add(observation.images, next_observation.images)
-        self._newest[:] = next_observation.vector.cpu().numpy()
-        rows = np.empty((*reward.shape, self._rows.shape[-1]), np.float32)
-        rows[..., : self._vector_size] = vector
-        rows[..., self._vector_size : self._next] = action.cpu().numpy().reshape(*reward.shape, -1)
-        rows[..., self._next : self._scalars] = self._newest
-        discount = self.discount * ~terminated
-        values = (reward, discount, terminated, truncated, by_guide, share, stage)
-        for column, value in enumerate(values, self._scalars):
-            rows[..., column] = value
+            before, after = moment.observation.arranged(*shape), step.observation.arranged(*shape)
+            follows &= self._images.add(before.images, after.images)
+        self._newest[:] = step.observation.vector.numpy().reshape(*shape, -1)
+        rows[..., layout.vector] = vector
+        rows[..., layout.action] = moment.actions.reshape(*shape, -1)
+        rows[..., layout.next_vector] = self._newest
+        values = (
+            *(step.rewards, self.discount * ~step.terminated, step.terminated, step.truncated),
+            *(moment.by_guide, ~moment.by_guide, moment.stages),
+        )
+        for column, value in enumerate(values, layout.scalars):
+            rows[..., column] = value.reshape(shape)
         self._write(rows)
-        self._segments.add(follows, terminated | truncated)
+        self._segments.add(follows, (step.terminated | step.truncated).reshape(shape))
 
     def sample(self, indices: Int[Tensor, "S B"]) -> TransitionBatch:
         """The transitions at ``indices``, each counted from 0 within its own seed's storage."""
-        rows = self._at(indices)
-        if self.n_step == 1:
-            last, ends = rows, indices
-            reward, discount = self._scalar(rows, "reward"), self._scalar(rows, "discount")
-        else:
+        return self.packed(indices).unpack(self.layout)
+
+    def packed(self, indices: Int[Tensor, "S B"]) -> PackedTransitions:
+        """The same as rows, n-step returns worked out."""
+        rows, ends = self._at(indices), indices
+        if self.n_step > 1:
             steps = self.left(indices).clamp(max=self.n_step - 1)
             ends = self.later(indices, steps)
-            last = self._at(ends)
-            reward = self._return(indices, steps)
-            discount = self._powers[steps + 1] * (1 - self._scalar(last, "terminated"))
-        images, successors = self._images_of(indices, ends)
-        action = rows[..., self._vector_size : self._next]
-        return TransitionBatch(
-            observation=Observation(rows[..., : self._vector_size], images),
-            action=action if isinstance(self._actions, BoxActions) else action[..., 0].long(),
-            reward=reward,
-            discount=discount,
-            next_observation=Observation(last[..., self._next : self._scalars], successors),
-            terminated=self._scalar(last, "terminated"),
-            truncated=self._scalar(last, "truncated"),
-            by_guide=self._scalar(rows, "by_guide"),
-            share=self._scalar(rows, "share"),
-            stage=self._scalar(rows, "stage"),
+            rows = self._over_steps(indices, rows, self._at(ends), steps)
+        if self._images is None:
+            return PackedTransitions(rows, {}, {})
+        images, after = self._images.at(indices), self._images.after(ends)
+        return PackedTransitions(
+            rows,
+            {name: image.to(self.device) for name, image in images.items()},
+            {name: image.to(self.device) for name, image in after.items()},
         )
+
+    def latest_actions(self, count: int) -> Float[np.ndarray, "S N A"]:
+        """The actions of the last ``count`` transitions of each seed, or fewer, the oldest first.
+
+        A choice is one number.
+        """
+        count = min(count, len(self))
+        added = self._segments.added
+        slots = torch.arange(added - count, added, device=self.device) % self.capacity
+        return self._rows[:, slots, self.layout.action].cpu().numpy()
 
     def left(self, indices: Int[Tensor, "S B"]) -> Int[Tensor, "S B"]:
         """How many more transitions of the same episode are held after those at ``indices``."""
@@ -166,7 +158,7 @@ class TransitionStore:
 
     def successor_vectors(self, indices: Int[Tensor, "S B"]) -> Float[Tensor, "S B O"]:
         """The vectors of the true successors of single steps."""
-        return self._at(indices)[..., self._next : self._scalars]
+        return self._at(indices)[..., self.layout.next_vector]
 
     def state_dict(self) -> dict[str, Any]:
         """All that is held, images too, in copies; a run goes on from it in mid-episode."""
@@ -178,7 +170,19 @@ class TransitionStore:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue where ``state_dict`` was taken, from a store of the same sizes."""
+        """Continue where ``state_dict`` was taken, from a store of the same sizes.
+
+        Raises:
+            UserError: for the state of an earlier version, or if there is no room for images.
+        """
+        if "segments" not in state:
+            if state.get("added") == 0:
+                return
+            raise UserError(
+                "the checkpoint keeps its transitions as a version of jsrl before this one did, "
+                "so that the run cannot go on; it can be evaluated, exported and used as a guide, "
+                "and training it anew needs another run_dir"
+            )
         self._segments.load_state_dict(state["segments"])
         self._rows[:, : len(self)] = state["rows"].to(self.device)
         self._newest = state["newest"].numpy().copy()
@@ -208,27 +212,30 @@ class TransitionStore:
         flat = (indices + self._offsets).reshape(-1)
         return self._rows.flatten(0, 1).index_select(0, flat).unflatten(0, indices.shape)
 
-    def _scalar(self, rows: Float[Tensor, "S B width"], name: str) -> Float[Tensor, "S B"]:
-        return rows[..., self._scalars + SCALARS.index(name)]
+    def _over_steps(
+        self,
+        indices: Int[Tensor, "S B"],
+        first: Float[Tensor, "S B width"],
+        last: Float[Tensor, "S B width"],
+        steps: Int[Tensor, "S B"],
+    ) -> Float[Tensor, "S B width"]:
+        """One row for each stretch of ``steps`` + 1 transitions, from its first and its last."""
+        layout, rows = self.layout, first.clone()
+        rows[..., layout.next_vector] = last[..., layout.next_vector]
+        for name in ("terminated", "truncated"):
+            rows[..., layout.column(name)] = last[..., layout.column(name)]
+        rows[..., layout.column("reward")] = self._return(indices, steps)
+        goes_on = 1 - last[..., layout.column("terminated")]
+        rows[..., layout.column("discount")] = self._powers[steps + 1] * goes_on
+        return rows
 
     def _return(
         self, indices: Int[Tensor, "S B"], steps: Int[Tensor, "S B"]
     ) -> Float[Tensor, "S B"]:
         """Σ γ^k r_k from k = 0 to ``steps``, one term after the other."""
-        rewards = self._rows.flatten(0, 1)[:, self._scalars + SCALARS.index("reward")]
+        rewards = self._rows.flatten(0, 1)[:, self.layout.column("reward")]
         total = torch.zeros(indices.shape, device=self.device)
         for k in range(self.n_step):
             later = self.later(indices, steps.clamp(max=k)) + self._offsets
             total = torch.where(steps >= k, total + self._powers[k] * rewards[later], total)
         return total
-
-    def _images_of(
-        self, indices: Int[Tensor, "S B"], ends: Int[Tensor, "S B"]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        if self._images is None:
-            return {}, {}
-        images, successors = self._images.at(indices), self._images.after(ends)
-        return (
-            {name: image.to(self.device) for name, image in images.items()},
-            {name: image.to(self.device) for name, image in successors.items()},
-        )

@@ -70,10 +70,11 @@ def build_learner(
 ) -> Learner:
     """A fresh learner. The streams decide its initial weights."""
     layers = NetworkLayers(*(network_layers(activation, name) for name in NETWORKS))
-    sizes = (streams, spec.observation_size, spec.action_size)
-    learner: Learner = learners.build(
-        options, LearnerInputs(*sizes, device, layers, *_observation_statistics(dataset))
+    inputs = LearnerInputs(
+        *(streams, spec.observation, spec.actions, device, layers),
+        *_observation_statistics(dataset),
     )
+    learner: Learner = learners.build(options, inputs)
     return learner
 
 

@@ -33,6 +33,7 @@ def check(config: TrainConfig) -> None:
     _check_seeds(config.seeds)
     _check_numbers(config)
     _check_ranges(config)
+    _check_replay(config)
     _check_guide(config)
     _check_data(config)
 
@@ -131,6 +132,16 @@ def _check_ranges(config: TrainConfig) -> None:
     if score is not None and (len(score) != 2 or score[0] == score[1]):
         raise UserError(f"env.score_range={score} must be [random, expert], two different numbers")
     offline_fraction(config.online.offline_fraction)
+
+
+def _check_replay(config: TrainConfig) -> None:
+    """How collected transitions are relabelled."""
+    if config.replay.relabel not in (None, "her"):
+        raise UserError(
+            f"replay.relabel={config.replay.relabel!r} is unknown; choose her, or leave it out"
+        )
+    at_least("replay.goals", config.replay.goals, 0)
+    all_finite("replay", config.replay)
 
 
 def _check_guide(config: TrainConfig) -> None:

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
+from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
 from jsrl.core.protocols import (
     FreezesSeeds,
@@ -20,11 +22,9 @@ from jsrl.core.protocols import (
     Policy,
     SavablePolicy,
     StartsFromState,
-    has_memory,
 )
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionLayout
-from jsrl.envs.make import Environments, describe_env
+from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions, RunOptions
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
@@ -33,8 +33,11 @@ from jsrl.networks.deployment import spec_values
 from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.evaluator import Evaluator
+from jsrl.rollout.hindsight import Hindsight
+from jsrl.rollout.offline_store import OfflineStore
 from jsrl.rollout.online import OnlineRunner
-from jsrl.rollout.replay import OfflineBuffer, OnlineBuffer, Replay, pack
+from jsrl.rollout.replay import Replay
+from jsrl.rollout.transition_store import TransitionStore
 from jsrl.run.build import (
     build_dataset,
     build_guide,
@@ -66,7 +69,7 @@ class Components:
         self.spec = describe_env(self.settings)
         self._check_time_limit()
         self._check_curriculum()
-        self.layout = TransitionLayout(self.spec.observation_size, self.spec.action_size)
+        config.learner.check_environment(self.spec)
         self.sources = Sources(config.seeds, config.nondeterminism)
         # Of evaluations: their start states, and the guide steps of their episodes.
         self.streams = self.sources.streams("environment")
@@ -77,16 +80,14 @@ class Components:
         self._check_start()
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
-        self.offline = None
-        if self.dataset is not None:
-            rows = pack(self.dataset.data, self.layout, config.learner.data_action_clip)
-            self.offline = OfflineBuffer(rows, self.device)
         self.guide_learner = (
             self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
         )
         self.learner = self._learner("exploration")
+        self.offline = self._offline_store()
         self.offline_streams = self.sources.streams("minibatch_order", "offline")
         self.offline_draws = self.sources.streams("learner", "offline")
+        self._asked: gym.Env[Any, Any] | None = None
         self.runner = self._runner()
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
@@ -115,7 +116,7 @@ class Components:
             (self.config.env.num_envs, self.config.evaluation.num_envs),
             Streams(self.config.seeds, ("monitor",)),
             folder,
-            (self.spec.observation_size, self.spec.action_size),
+            self.spec.observation,
             self.learner.twin_values if isinstance(self.learner, HasTwinValues) else None,
         )
         self.runner.collector.observer = monitor.online
@@ -135,7 +136,7 @@ class Components:
     def offline_replay(self) -> Replay:
         """Make the replay of pre-training, whose minibatches are all offline."""
         size = self.config.learner.batch_size
-        return Replay(self.layout, self.offline, None, size, None, self.device)
+        return Replay(self.offline, None, size, None, self.device)
 
     def freeze_guide(self) -> None:
         """The pre-trained learner's policy becomes the guide, as it is now."""
@@ -244,6 +245,8 @@ class Components:
 
     def close(self) -> None:
         """Close all environments."""
+        if self._asked is not None:
+            self._asked.close()
         self.runner.collector.close()
         self.evaluator.close()
 
@@ -257,10 +260,35 @@ class Components:
             self.device,
         )
 
+    def _offline_store(self) -> OfflineStore | None:
+        if self.dataset is None:
+            return None
+        needs = self.learner.needs
+        return OfflineStore(
+            self.dataset.data,
+            self.spec.observation,
+            self.spec.actions,
+            discount=needs.discount,
+            n_step=needs.n_step,
+            device=self.device,
+            action_clip=self.config.learner.data_action_clip,
+        )
+
     def _runner(self) -> OnlineRunner:
         config, seeds = self.config, len(self.config.seeds)
-        capacity = max(1, min(config.online.buffer_size, self._steps_to_store()))
-        buffer = OnlineBuffer(seeds, capacity, self.layout, self.device)
+        needs, num_envs = self.learner.needs, config.env.num_envs
+        wanted = min(config.online.buffer_size, self._steps_to_store())
+        store = TransitionStore(
+            self.spec.observation,
+            self.spec.actions,
+            num_seeds=seeds,
+            num_envs=num_envs,
+            capacity=max(2 * num_envs, wanted),
+            discount=needs.discount,
+            n_step=needs.n_step,
+            device=self.device,
+            directory=self._image_folder(),
+        )
         fraction = offline_fraction(config.online.offline_fraction)
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size
@@ -268,19 +296,38 @@ class Components:
             Collector(
                 Environments(self.settings, seeds * config.env.num_envs),
                 self.spec,
-                config.env.num_envs,
+                num_envs,
                 self.sources.streams("environment", "collector"),
                 self.device,
             ),
-            buffer,
-            Replay(self.layout, offline, buffer, size, fraction, self.device),
+            store,
+            Replay(offline, store, size, fraction, self.device, self._hindsight(store)),
             self.learner,
             self.sources.streams("minibatch_order", "online"),
             self.sources.streams("learner", "online"),
-            config.env.num_envs,
+            num_envs,
             config.online.updates_per_step,
             config.online.learning_starts,
         )
+
+    def _image_folder(self) -> Path | None:
+        given = self.config.replay.directory
+        if given is None:
+            return None
+        if not self.spec.observation.images:
+            raise UserError(
+                f"replay.directory={given!r} is for images, and {self.spec.id} observes none; "
+                "leave replay.directory out"
+            )
+        return Path(given).expanduser()
+
+    def _hindsight(self, store: TransitionStore) -> Hindsight | None:
+        """What gives transitions other goals; it asks an environment of its own for rewards."""
+        if self.config.replay.relabel is None:
+            return None
+        self._asked = make_env(self.settings)
+        goals = self.config.replay.goals
+        return Hindsight(store, self.spec.observation, self._asked.unwrapped, self.spec.id, goals)
 
     def _steps_to_store(self) -> int:
         """Count the transitions of a seed in all, up to the surplus of one step."""

@@ -11,6 +11,7 @@ from jsrl.core.protocols import Phase
 from jsrl.jumpstart.curricula import ConstantCurriculum, DecidingOptions, curricula
 from jsrl.loggers import read_records
 from jsrl.report.figures import learning_curve
+from jsrl.rollout.learning import learn
 from jsrl.run.state import MEASURE, OFFLINE, ONLINE, WARM_UP, RunState
 from jsrl.run.summary import summarise_evaluations, versions
 
@@ -62,7 +63,7 @@ class PreTraining:
         draws = components.offline_draws
         state.begin_progress("pre-training the guide", total, clock.offline_updates)
         while clock.offline_updates < total:
-            metrics = learner.update(replay.sample(streams), learner.draws(draws))
+            metrics = learn(learner, replay, streams, draws)
             clock.offline_updates += 1
             done = clock.offline_updates
             if done % state.config.logger.interval == 0 or done == total:
@@ -199,9 +200,7 @@ class OnlineLearning:
     def _latest_actions(self) -> np.ndarray:
         """The actions of every seed since the evaluation before, for a histogram."""
         components = self._state.components
-        rows = components.runner.buffer.latest(self._state.config.evaluation.interval)
-        actions: np.ndarray = rows[..., components.layout.action].numpy()
-        return actions
+        return components.runner.buffer.latest_actions(self._state.config.evaluation.interval)
 
     def _check_inputs(self) -> None:
         """Tell of inputs that are not like those before; learning goes on."""

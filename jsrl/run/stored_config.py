@@ -23,12 +23,16 @@ def complete(stored: Mapping[str, Any]) -> DictConfig:
     schema: DictConfig = OmegaConf.structured(TrainConfig)
     kept = _in_present_words(stored)
     for registry in REGISTRIES:
-        values = kept.get(registry.group)
+        *above, name = registry.group.split(".")
+        holder: Any = kept
+        for key in above:
+            holder = holder.get(key) if isinstance(holder, Mapping) else None
+        values = holder.get(name) if isinstance(holder, Mapping) else None
         if isinstance(values, Mapping) and "kind" in values:
             options = registry[str(values["kind"])].options
-            schema[registry.group] = open_schema(options)
+            OmegaConf.update(schema, registry.group, open_schema(options), merge=False)
             own = option_names(options)
-            kept[registry.group] = {
+            holder[name] = {
                 key: value
                 for key, value in values.items()
                 if key in own or not registry.with_option(str(key))

@@ -13,7 +13,7 @@ HELP = {"--help", "-h"}
 
 FOLDERS = (
     *("run_dir", "run", "output", "path", "runs", "data", "reference", "behaviour"),
-    *("dataset.path", "guide.path", "demonstrations"),
+    *("dataset.path", "guide.path", "demonstrations", "replay.directory"),
 )
 """Keys that hold a path: what is typed there is a name, also where it looks like a number."""
 
@@ -72,12 +72,17 @@ def hydra_parser() -> argparse.ArgumentParser:
 
 
 def as_names(overrides: Iterable[str]) -> list[str]:
-    """Overrides in which a path that looks like a number is quoted, so that it stays as typed.
+    """Overrides as Hydra takes them for what they mean.
 
-    Hydra would make ``1`` of ``run_dir=01``.
+    A path that looks like a number is quoted, so that it stays as typed: Hydra would make ``1`` of
+    ``run_dir=01``. The choice of an option within a group is written with ``/``.
     """
+    # Here, since it imports all kinds, which takes a while.
+    from jsrl.settings.kinds import choice_override
+
     found = []
     for override in overrides:
+        override = choice_override(override)
         key, separator, value = override.partition("=")
         number = re.fullmatch(r"[+-]?[\d._]+([eE][+-]?\d+)?|true|false|inf|nan", value, re.I)
         if separator and key in FOLDERS and number:

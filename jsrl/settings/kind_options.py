@@ -16,7 +16,7 @@ from jsrl.core.registry import option_names
 from jsrl.datasets import datasets
 from jsrl.guides import guides
 from jsrl.learners import LearnerOptions, learners
-from jsrl.settings.kinds import REGISTRIES
+from jsrl.settings.kinds import REGISTRIES, split_key
 from jsrl.settings.schema import ActivationConfig
 
 ALL = ("*",)
@@ -50,6 +50,10 @@ GROUPS: Mapping[str, tuple[str, Table]] = {
         "guide.kind",
         {name: ALL if guides[name].options.pretrained else () for name in guides.names()},
     ),
+    "replay": (
+        "replay.relabel",
+        {"her": ALL, None: ("directory", "relabel")},
+    ),
     "monitor": ("monitor.enabled", {True: ALL, False: ("enabled",)}),
     "fault": ("fault.kind", {None: ("kind",)}),
     "supervised": ("supervised.task", {None: ("task",)}),
@@ -58,6 +62,7 @@ GROUPS: Mapping[str, tuple[str, Table]] = {
 
 NOT_SUPERVISED = (
     *("env", "dataset", "learner", "guide", "curriculum", "offline", "online", "evaluation"),
+    "replay",
     *("checkpoint", "monitor", "measure", "start", "objective", "device"),
 )
 """What a supervised task has no use for."""
@@ -92,6 +97,7 @@ ADVICE: Mapping[tuple[str, Any], str] = {
         for name in registry.names()
     },
     **{("activation", name): learners[name].options.advice for name in learners.names()},
+    ("replay", None): "set replay.relabel=her to use it",
     ("monitor", False): "add monitor=on to use it",
     ("fault", None): "set fault.kind to what is to go wrong",
     ("supervised", None): "set supervised.task to the task",
@@ -114,7 +120,7 @@ def refuse_unused(config: DictConfig, overrides: Iterable[str], command: str = "
         other = OF_COMMANDS.get(command, {}).get(key)
         if other is not None:
             raise UserError(f"{key}={value} is not used here: it is for {other}; leave it out")
-        group, _, name = key.partition(".")
+        group, name = split_key(key)
         _refuse_across(config, key, value)
         if group in GROUPS and name and value is not None:
             _refuse(config, group, name, value, command)
@@ -186,8 +192,8 @@ def _refuse(config: DictConfig, group: str, name: str, value: Any, command: str)
     near = difflib.get_close_matches(first, own, n=1, cutoff=0.7)
     if not advice and near:
         advice = f"the nearest that it uses is {group}.{near[0]}"
-    elif not advice and own:
-        advice = f"of {group} it uses {', '.join(name for name in own if name != 'kind')}"
+    elif not advice and (usable := [name for name in own if name != "kind"]):
+        advice = f"of {group} it uses {', '.join(usable)}"
     raise UserError(
         f"{key}={value} is not used with {chosen}, but with {who}={' or '.join(others)}"
         f"{f'; {advice}' if advice else ''}: leave {key} out, or choose what uses it"

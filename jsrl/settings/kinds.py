@@ -18,10 +18,13 @@ from jsrl.guides import guides
 from jsrl.jumpstart.curricula import curricula
 from jsrl.learners import learners
 from jsrl.loggers import loggers
+from jsrl.networks.encoders import encoders
 
 ENTRY_POINTS: dict[str, Registry[Any]] = {
     "jsrl.datasets": datasets,
     "jsrl.learners": learners,
+    # Behind the learners, of whose options it is one.
+    "jsrl.encoders": encoders,
     "jsrl.guides": guides,
     "jsrl.curricula": curricula,
     "jsrl.loggers": loggers,
@@ -43,6 +46,22 @@ MOVED = {
 def registry_of(group: str) -> Registry[Any] | None:
     """The registry of a group; None where the group has one schema for all of its options."""
     return next((registry for registry in REGISTRIES if registry.group == group), None)
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """A dotted key as its group and its option: ``learner.encoder.features`` is of an encoder."""
+    groups = [registry.group for registry in REGISTRIES if key.startswith(f"{registry.group}.")]
+    group = max(groups, key=len, default=key.partition(".")[0])
+    return group, key[len(group) + 1 :]
+
+
+def choice_override(override: str) -> str:
+    """``learner.encoder=drq`` as Hydra has it, which separates the group's name by ``/``."""
+    key, equals, value = override.partition("=")
+    registry = registry_of(key)
+    if registry is None or "." not in key or not equals:
+        return override
+    return f"{key.replace('.', '/')}={value}"
 
 
 def open_schema(kind: type) -> DictConfig:
@@ -86,7 +105,7 @@ def keep_own(config: DictConfig) -> dict[str, str]:
     """
     lines = {}
     for registry in REGISTRIES:
-        node = config.get(registry.group)
+        node = OmegaConf.select(config, registry.group, default=None)
         if node is None:
             continue
         kind = registry[str(node.kind)]

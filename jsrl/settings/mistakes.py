@@ -17,7 +17,7 @@ from omegaconf.errors import (
 )
 
 from jsrl.core.errors import UserError
-from jsrl.settings.kinds import MOVED, all_options, registry_of
+from jsrl.settings.kinds import MOVED, REGISTRIES, all_options, registry_of, split_key
 
 
 def explain(error: BaseException, config_name: str) -> str:
@@ -105,13 +105,14 @@ def _missing_option(error: MissingConfigException) -> str:
     options = [option for option in error.options or [] if not option.endswith("schema")]
     if not group or not options:
         return _first_line(error)
+    group = group.replace("/", ".")
     return f"{group}={name} is unknown{_nearest(name, options)}; there are {', '.join(options)}"
 
 
 def _unknown_key(key: str, config_name: str) -> str:
     if key in MOVED:
         return f"{key} is no key any more: {MOVED[key]}"
-    group, _, option = key.partition(".")
+    group, option = split_key(key)
     registry = registry_of(group)
     others = () if registry is None else registry.with_option(option)
     if others:
@@ -120,7 +121,7 @@ def _unknown_key(key: str, config_name: str) -> str:
             f"{group}={' or '.join(others)}: leave {key} out, or choose what uses it"
         )
     schema = schema_of(config_name)
-    known = [*_keys(schema), *(o for group in schema for o in all_options(str(group)))]
+    known = [*_keys(schema), *(o for kinds in REGISTRIES for o in all_options(kinds.group))]
     return f"{key} is no key of the configuration{_nearest(key, known)}"
 
 

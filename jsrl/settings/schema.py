@@ -21,6 +21,7 @@ from jsrl.settings.stages import (
     EvaluationConfig,
     OfflineConfig,
     OnlineConfig,
+    ReplayConfig,
 )
 
 
@@ -131,6 +132,7 @@ class TrainConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     offline: OfflineConfig = field(default_factory=OfflineConfig)
     online: OnlineConfig = field(default_factory=OnlineConfig)
+    replay: ReplayConfig = field(default_factory=ReplayConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
@@ -162,7 +164,7 @@ def register() -> None:
             # A kind of another package has no file in configs: its schema is the option itself.
             own = registry[name].make.__module__.startswith("jsrl.")
             store.store(
-                group=registry.group,
+                group=registry.group.replace(".", "/"),
                 name=f"{name}_schema" if own else name,
                 node=kind_schema(registry, name),
                 provider="jsrl",

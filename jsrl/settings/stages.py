@@ -31,6 +31,18 @@ class OnlineConfig:
 
 
 @dataclass
+class ReplayConfig:
+    """How collected transitions are kept, and what else may be learnt from them."""
+
+    # A folder for the images of transitions, mapped from files; null keeps them in memory.
+    directory: str | None = None
+    # her: other goals for goal environments, as reached later in the same episode; null: none.
+    relabel: str | None = None
+    # With her: how many transitions get another goal for each that keeps its own.
+    goals: float = 4.0
+
+
+@dataclass
 class EvaluationConfig:
     """Evaluation in environments of its own, ``num_envs`` for each seed at a time."""
 

@@ -13,14 +13,19 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from jsrl.core.protocols import Consumes, Phase
+from jsrl.core.observations import Observation
+from jsrl.core.protocols import Consumes, DataNeeds, Phase
+from jsrl.core.transitions import TransitionBatch
 from jsrl.networks.layers import INITIALISATIONS, SeedMLP
 from jsrl.networks.seed_policy import SeedPolicy, register_policy
 
 
 @register_policy("td3")
 class DeterministicPolicy(SeedPolicy):
-    """A network with a tanh at its end, which explores by Gaussian noise on its actions."""
+    """A network with a tanh at its end, which explores by Gaussian noise on its actions.
+
+    It is given observations: their vectors are all it looks at, and images it does not know.
+    """
 
     def __init__(self, num_seeds, observation_size, action_size, hidden=(256, 256), noise=0.2):
         # These arguments are what a checkpoint keeps beside the weights.
@@ -28,23 +33,23 @@ class DeterministicPolicy(SeedPolicy):
         self.mlp = SeedMLP((num_seeds,), observation_size, hidden, action_size)
         self.noise = noise
 
-    def forward(self, obs: Tensor) -> Tensor:
-        return torch.tanh(self.mlp(obs))
+    def forward(self, vector: Tensor) -> Tensor:
+        return torch.tanh(self.mlp(vector))
 
-    def mode(self, obs: Tensor) -> Tensor:
-        return self(obs)
+    def mode(self, obs: Observation) -> Tensor:
+        return self(obs.vector)
 
     @torch.no_grad()
-    def act(self, obs: Tensor, streams) -> Tensor:
-        """Actions [S, E, A] for observations [S, E, O]; without streams, those without noise."""
+    def act(self, obs: Observation, streams) -> Tensor:
+        """Actions [S, E, A] for vectors [S, E, O]; without streams, those without noise."""
         if streams is None:
-            return self(obs)
+            return self.mode(obs)
         return self.sample(obs, streams, "action_noise")
 
     @torch.no_grad()
-    def sample(self, obs: Tensor, streams, name, where=None) -> Tensor:
+    def sample(self, obs: Observation, streams, name, where=None) -> Tensor:
         """Noisy actions: what a guide with guide.sample=true does."""
-        actions = self(obs)
+        actions = self.mode(obs)
         drawn = streams.normal(name, actions.shape[1:], where=where).to(actions.device)
         return (actions + self.noise * drawn).clamp(-1, 1)
 
@@ -64,8 +69,6 @@ class TD3:
         target_rate: the share of the networks that the targets take over at each actor update.
     """
 
-    consumes = Consumes.TRANSITIONS
-
     def __init__(
         self,
         streams,
@@ -79,7 +82,10 @@ class TD3:
         target_rate=0.005,
     ):
         self.noise_shape = (batch_size, action_size)
-        self.discount, self.target_rate, self.device = discount, target_rate, device
+        self.target_rate, self.device = target_rate, device
+        # One minibatch a step, of which every second one trains the actor too. Its ``discount`` is
+        # that of a step, or 0 where the task ended the episode.
+        self.needs = DataNeeds(Consumes.TRANSITIONS, (("critic", "actor"),), discount=discount)
         self.actor = DeterministicPolicy(len(streams), observation_size, action_size, hidden)
         self.critic = SeedMLP((len(streams), 2), observation_size + action_size, hidden, 1)
         scheme, initial = INITIALISATIONS["pytorch"], streams.child("initialisation")
@@ -98,21 +104,22 @@ class TD3:
     def start_phase(self, phase: Phase, updates: int) -> None:
         """There is no schedule to restart."""
 
-    def update(self, batch, draws):
+    def update(self, batch: TransitionBatch, draws):
         target_actor, target_critic = self.targets
         with torch.no_grad():
             noise = (0.2 * draws["noise"]).clamp(-0.5, 0.5)
-            action = (target_actor(batch.next_observations) + noise).clamp(-1, 1)
-            pair = torch.cat([batch.next_observations, action], -1)
-            next_q = target_critic(pair).amin(1)[..., 0]
-            target = batch.rewards + self.discount * (1 - batch.terminated) * next_q
-        q = self.critic(batch.observations_actions)[..., 0]
+            after = batch.next_observation.vector
+            action = (target_actor(after) + noise).clamp(-1, 1)
+            next_q = target_critic(torch.cat([after, action], -1)).amin(1)[..., 0]
+            target = batch.reward + batch.discount * next_q
+        q = self.critic(batch.vector_action())[..., 0]
         # A mean within a seed and a sum over seeds, so that no seed sees another.
         critic_loss = (q - target.unsqueeze(1)).square().mean(-1).sum(-1)
         self._descend(self.critic_adam, critic_loss)
         self.updates += 1
         if self.updates % 2 == 0:
-            pair = torch.cat([batch.observations, self.actor(batch.observations)], -1)
+            vector = batch.observation.vector
+            pair = torch.cat([vector, self.actor(vector)], -1)
             self._descend(self.actor_adam, -self.critic(pair)[:, 0, :, 0].mean(-1))
             sources = nn.ModuleList([self.actor, self.critic])
             with torch.no_grad():

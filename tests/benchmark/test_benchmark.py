@@ -8,12 +8,12 @@ import torch
 
 from jsrl.benchmark import benchmark
 from jsrl.benchmark.plain import PlainIQL, PlainReplay
-from jsrl.benchmark.problem import Sizes, make_learner, synthetic_rows
+from jsrl.benchmark.problem import CPU, Sizes, make_learner, synthetic_data
 from jsrl.benchmark.results import Measurement, collect_results, render
 from jsrl.benchmark.roofline import iql_products
 from jsrl.benchmark.timing import interleaved, ratio
 from jsrl.core.errors import UserError
-from jsrl.core.transitions import Batch
+from jsrl.rollout.offline_store import OfflineStore
 
 SMALL = Sizes(observation=5, action=3, hidden=16, batch=8, transitions=64)
 
@@ -22,12 +22,14 @@ def test_the_plain_reference_does_the_same_updates_as_the_package():
     learner = make_learner(SMALL, 2)
     plain = PlainIQL(SMALL, learner.options)
     plain.load_seed(learner.networks, 1)
-    rows = synthetic_rows(SMALL)
-    replay = PlainReplay.from_rows(rows, SMALL)
+    data = synthetic_data(SMALL)
+    replay = PlainReplay.of(data)
+    store = OfflineStore(data, SMALL.observed, SMALL.actions, discount=0.99, device=CPU)
     rng = np.random.default_rng(0)
     for _ in range(20):
-        indices = rng.integers(0, len(rows), (2, SMALL.batch))
-        metrics = learner.update(Batch(torch.from_numpy(rows[indices]), SMALL.layout), {})
+        indices = rng.integers(0, len(data), (2, SMALL.batch))
+        batch = store.packed(torch.from_numpy(indices)).unpack(store.layout)
+        metrics = learner.update(batch, {})
         reference = plain.update(replay.at(indices[1]))
         for name, value in reference.items():
             assert value == pytest.approx(metrics[name][1].item(), rel=1e-4, abs=1e-5), name

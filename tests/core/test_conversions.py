@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 from small_runs import REACH, train_here
+from specs import box_spec
 
 from jsrl.core.conversions import action_line, env_action_line, reward_line, show_range
 from jsrl.core.specs import EnvSpec
 
 
 def spec(low: tuple[float, ...], high: tuple[float, ...]) -> EnvSpec:
-    return EnvSpec("E-v0", 3, len(low), (("observation", 0, 3),), low, high, 50)
+    return box_spec("E-v0", 3, low, high, 50)
 
 
 UNIT, WEAK = spec((-1.0, -1.0), (1.0, 1.0)), spec((-0.4, -0.4), (0.4, 0.4))

@@ -21,13 +21,13 @@ def test_a_module_is_found_by_the_name_that_it_had(former: str) -> None:
 def test_what_stands_in_several_modules_today_is_found_too() -> None:
     sys.modules.pop("jsrl.types", None)
     with pytest.warns(DeprecationWarning, match="jsrl.types is jsrl.core.specs and"):
-        from jsrl.types import Batch, Consumes, EnvSpec
+        from jsrl.types import Consumes, EnvSpec, TransitionBatch
 
     from jsrl.core import protocols, specs, transitions
 
-    assert (EnvSpec, Batch, Consumes) == (
+    assert (EnvSpec, TransitionBatch, Consumes) == (
         specs.EnvSpec,
-        transitions.Batch,
+        transitions.TransitionBatch,
         protocols.Consumes,
     )
     sys.modules.pop("jsrl.runs", None)

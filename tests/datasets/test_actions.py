@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 from small_runs import composed
+from specs import bounded, box_spec
 
 from jsrl.core.errors import UserError
 from jsrl.core.specs import EnvSpec
@@ -18,9 +19,9 @@ from jsrl.datasets import load_hdf5, save_hdf5
 from jsrl.datasets.dataset import Dataset, DatasetWarning, make_dataset
 from jsrl.run.build import build_dataset
 
-SPEC = EnvSpec("Weak-v0", 2, 2, (("observation", 0, 2),), (-0.4, -0.4), (0.4, 0.4), 100)
-UNEVEN = replace(SPEC, id="Uneven-v0", action_low=(0.0, -3.0), action_high=(10.0, 1.0))
-UNIT = replace(SPEC, id="Unit-v0", action_low=(-1.0, -1.0), action_high=(1.0, 1.0))
+SPEC = box_spec("Weak-v0", 2, (-0.4, -0.4), (0.4, 0.4), 100)
+UNEVEN = bounded(SPEC, "Uneven-v0", (0.0, -3.0), (10.0, 1.0))
+UNIT = bounded(SPEC, "Unit-v0", (-1.0, -1.0), (1.0, 1.0))
 
 
 def arrays_of(actions: Any) -> dict[str, np.ndarray]:
@@ -109,7 +110,7 @@ def test_data_outside_the_bounds_are_refused_and_the_advice_works(
     assert "dataset.action_low and action_high" in " ".join(dataset.lines) or spec is UNIT
     assert "dataset.clip_actions=true" in str(caught.value)
     clipped = configured(path, spec, "dataset.clip_actions=true")
-    low, high = np.array(spec.action_low), np.array(spec.action_high)
+    low, high = np.array(spec.box.low), np.array(spec.box.high)
     expected = 2 * (np.clip(actions, low, high) - low) / (high - low) - 1
     np.testing.assert_allclose(clipped.data.actions, expected, atol=1e-6)
     assert "are clipped" in clipped.lines[-1]
@@ -200,7 +201,7 @@ def test_data_read_without_the_environment_are_refused_where_its_bounds_matter()
 
 
 def test_data_that_span_exactly_the_unit_range_of_wider_bounds_are_doubted() -> None:
-    wide = replace(SPEC, action_low=(-2.0, -2.0), action_high=(2.0, 2.0))
+    wide = bounded(SPEC, SPEC.id, (-2.0, -2.0), (2.0, 2.0))
     with pytest.warns(DatasetWarning, match=r"span exactly \[-1, 1\].*dataset.action_low=-1"):
         dataset = make_dataset(arrays_of([[1.0, -1.0], [0.5, 0.0]]), "x", spec=wide)
     np.testing.assert_allclose(dataset.data.actions[0], [0.5, -0.5])

@@ -9,6 +9,7 @@ from policy_files import expert_arrays
 from small_runs import call, listing
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.datasets import load_hdf5
 from jsrl.datasets.adroit import cloned_guide, relabel
@@ -125,7 +126,7 @@ def test_a_clone_acts_as_it_was_shown_with_noise_of_the_size_asked_for(tmp_path)
     steps = []
     guide = cloned_guide(recorded.data, spec, 300, 0.0, 0.05, 0, steps.append)
     assert steps == list(range(1, 301))
-    obs = torch.from_numpy(observations[None, :50])
+    obs = Observation(torch.from_numpy(observations[None, :50]))
     mask = torch.ones(1, 50, dtype=torch.bool)
     mean = guide.act(obs, None, mask)[0].numpy()
     assert np.abs(mean - shown[:50]).mean() < 0.2

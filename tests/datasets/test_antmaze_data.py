@@ -129,7 +129,7 @@ def test_any_guide_can_walk_and_is_not_told_the_goal():
         def act(self, obs, streams, mask):
             assert isinstance(streams, Streams)
             self.calls.append(mask)
-            return torch.zeros(*obs.shape[:2], 8)
+            return torch.zeros(*obs.leading, 8)
 
         def reset(self, mask):
             assert mask.all()

@@ -1,12 +1,10 @@
 """Collected offline data: reproducible, whole episodes, exactly as many as asked for."""
 
-from dataclasses import fields
-
 import fakes
 import numpy as np
 import pytest
 import torch
-from fakes import FakeGuide
+from fakes import FakeGuide, told_by
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +15,16 @@ from jsrl.guides import waypoint_guide
 POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False}, max_episode_steps=30)
 
 
-def collected(transitions, seed, num_envs=3, guide=None, report=lambda done: None, **kwargs):
-    env_settings = EnvSettings(fakes.COUNTING, kwargs)
+def collected(
+    transitions,
+    seed,
+    num_envs=3,
+    guide=None,
+    report=lambda done: None,
+    env_id=fakes.COUNTING,
+    **kwargs,
+):
+    env_settings = EnvSettings(env_id, kwargs)
     environments = Environments(env_settings, num_envs)
     guide = guide or FakeGuide(noise=0.3)
     spec = describe_env(env_settings)
@@ -26,10 +32,8 @@ def collected(transitions, seed, num_envs=3, guide=None, report=lambda done: Non
 
 
 def same(one, other):
-    return all(
-        np.array_equal(getattr(one, field.name), getattr(other, field.name))
-        for field in fields(one)
-    )
+    others = other.arrays()
+    return all(np.array_equal(array, others[name]) for name, array in one.arrays().items())
 
 
 def test_the_data_follow_from_the_seed():
@@ -49,7 +53,8 @@ def test_there_are_exactly_as_many_transitions_in_unbroken_episodes(
 ):
     data = collected(transitions, 1, num_envs, lengths=tuple(lengths), end=end)
     assert len(data) == transitions
-    assert all(len(getattr(data, field.name)) == transitions for field in fields(data))
+    assert all(len(array) == transitions for array in data.arrays().values())
+    assert data.frames is None
     over = data.terminals | data.timeouts
     assert not (data.terminals & data.timeouts).any()
     assert over[-1]
@@ -103,6 +108,32 @@ def test_progress_is_reported_up_to_the_number_asked_for():
     assert reported == sorted(reported)
     assert reported[-1] == 20
     assert max(reported) <= 20
+
+
+@pytest.mark.parametrize("transitions", [1, 20, 23])
+def test_images_before_and_after_each_transition_are_stored_once(transitions):
+    plain = collected(transitions, 5, lengths=(2, 5))
+    data = collected(transitions, 5, env_id=fakes.PICTURED, lengths=(2, 5))
+    for name in ("actions", "rewards", "terminals", "timeouts"):
+        np.testing.assert_array_equal(data.arrays()[name], plain.arrays()[name])
+    pictures = torch.from_numpy(data.frames.images["picture"])
+    # The picture says in float64 what the vector says in float32.
+    before, after = (told_by(pictures[places]) for places in (data.frames.at, data.frames.after))
+    np.testing.assert_array_equal(before.astype(np.float32), plain.observations)
+    np.testing.assert_array_equal(after.astype(np.float32), plain.next_observations)
+    episodes = int((data.terminals | data.timeouts).sum())
+    assert len(pictures) == transitions + episodes
+    assert torch.equal(data.observed(slice(None)).images["picture"], pictures[data.frames.at])
+
+
+def test_choices_are_stored_as_whole_numbers():
+    guide = FakeGuide(noise=0.9, chooses=True)
+    data = collected(40, 2, guide=guide, env_id=fakes.CHOOSING, lengths=(4,))
+    assert data.actions.shape == (40,) and data.actions.dtype == np.int64
+    assert set(data.actions) <= set(range(fakes.CHOICES)) and len(set(data.actions)) > 1
+    # The environment adds its choices up.
+    moved = data.next_observations[:, 2] - data.observations[:, 2]
+    np.testing.assert_array_equal(moved, data.actions)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

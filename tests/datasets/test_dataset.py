@@ -1,17 +1,16 @@
 """Episodes, successors, subsets and checks of ``jsrl.datasets.dataset``."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import box, box_spec, vector
 
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import seed_sequence
-from jsrl.core.transitions import TransitionData
 from jsrl.datasets.dataset import Dataset, make_dataset
 
 Flags = list[tuple[bool, bool]]
@@ -197,9 +196,8 @@ def test_columns_and_other_number_types_are_accepted() -> None:
     }
     dataset = make_dataset(columns, "made up")
     assert dataset.fingerprint == plain.fingerprint
-    for field in fields(TransitionData):
-        kind = bool if field.name in ("terminals", "timeouts") else np.float32
-        assert getattr(dataset.data, field.name).dtype == kind
+    for name, array in dataset.data.arrays().items():
+        assert array.dtype == (bool if name in ("terminals", "timeouts") else np.float32)
 
 
 def test_actions_are_rescaled_by_the_bounds_and_rounding_is_clipped() -> None:
@@ -300,11 +298,11 @@ def test_unusable_action_bounds_are_refused(low: object, high: object, message: 
 
 def test_sizes_unlike_the_environments_are_refused() -> None:
     dataset = make_dataset(arrays_of([(False, False), (True, False)]), "mine.hdf5")
-    spec = EnvSpec("Maze-v1", 2, 1, (("observation", 0, 2),), (-1.0,), (1.0,), 100)
+    spec = box_spec("Maze-v1", 2, (-1.0,), (1.0,), 100)
     dataset.validate(spec)
     with pytest.raises(
         UserError, match=r"mine.hdf5: the observation size is 2, but .*Maze-v1.* size 8"
     ):
-        dataset.validate(replace(spec, observation_size=8))
+        dataset.validate(replace(spec, observation=vector(8)))
     with pytest.raises(UserError, match=r"the action size is 1, but environment 'Maze-v1'.* 3"):
-        dataset.validate(replace(spec, action_size=3))
+        dataset.validate(replace(spec, actions=box((-1.0,) * 3, (1.0,) * 3)))

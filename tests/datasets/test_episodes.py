@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from small_runs import composed
+from specs import box_spec
 
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
 from jsrl.datasets import save_hdf5
 from jsrl.datasets.dataset import Dataset, DatasetWarning, make_dataset
 from jsrl.run.build import build_dataset
 
 WALKS, LENGTH = 5, 100
-SPEC = EnvSpec("Walk-v0", 2, 1, (("observation", 0, 2),), (-1.0,), (1.0,), LENGTH)
+SPEC = box_spec("Walk-v0", 2, (-1.0,), (1.0,), LENGTH)
 
 
 def walks(**changes: Any) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import minari
 import numpy as np
 import pytest
 from minari.data_collector.episode_buffer import EpisodeBuffer
+from specs import box_spec, vector
 
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
+from jsrl.core.specs import DiscreteActions, EnvSpec
 from jsrl.datasets import load_minari
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -141,7 +142,7 @@ def test_actions_are_rescaled_by_the_action_space() -> None:
 
 def pendulum(bound: float) -> EnvSpec:
     """An environment like the pendulum, with torques up to ``bound``."""
-    return EnvSpec("Pendulum", 3, 1, (("observation", 0, 3),), (-bound,), (bound,), 200)
+    return box_spec("Pendulum", 3, (-bound,), (bound,), 200)
 
 
 @pytest.mark.parametrize("bound", [2.0, 8.0])
@@ -208,6 +209,22 @@ def test_an_episode_that_is_cut_off_ends_by_timeout() -> None:
     assert dataset.data.next_observations[:, 0].tolist() == [1, 2] * 2
 
 
+def test_choices_are_numbered_from_zero_where_the_environment_is_known() -> None:
+    box, choice = gym.spaces.Box(-9, 9, (1,), np.float32), gym.spaces.Discrete(3, start=2)
+    name = make_walk(choice, box, "choosing")
+    choice.seed(0)
+    recorded = [int(choice.sample()) for _ in range(6)]
+    assert set(recorded) == {2, 3, 4}
+    spec = EnvSpec("Choosing-v0", vector(1), DiscreteActions(3, start=2), 3)
+    dataset = load_minari(name, spec=spec)
+    assert dataset.data.actions.dtype == np.int64
+    assert dataset.data.actions.tolist() == [number - 2 for number in recorded]
+    assert load_minari(name).data.actions.tolist() == recorded
+    fewer = replace(spec, actions=DiscreteActions(2, start=2))
+    with pytest.raises(UserError, match=r"actions holds 4 at index \d; expected 2 to 3"):
+        load_minari(name, spec=fewer)
+
+
 def test_unusable_spaces_are_refused() -> None:
     box = gym.spaces.Box(-1, 1, (1,), np.float32)
     unbounded = gym.spaces.Box(-np.inf, np.inf, (1,), np.float32)
@@ -215,8 +232,8 @@ def test_unusable_spaces_are_refused() -> None:
     name = make_walk(unbounded, box, "unbounded")
     with pytest.raises(UserError, match=r"action dimension 0 are \[-inf, inf\]"):
         load_minari(name)
-    name = make_walk(discrete, box, "discrete")
-    with pytest.raises(UserError, match=r"action space is Discrete\(9\); expected a Box"):
+    name = make_walk(gym.spaces.MultiBinary(2), box, "bits")
+    with pytest.raises(UserError, match=r"action space is MultiBinary\(2\); expected a Box"):
         load_minari(name)
     name = make_walk(box, discrete, "counting")
     with pytest.raises(UserError, match=r"space of 'observation' is Discrete\(9\)"):

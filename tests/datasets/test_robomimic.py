@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 import pytest
 from small_runs import composed
+from specs import box_spec
 
 from jsrl.core.errors import UserError
 from jsrl.core.specs import EnvSpec
@@ -17,12 +18,12 @@ from jsrl.run.build import build_dataset
 LENGTHS = {"demo_0": 3, "demo_2": 4, "demo_10": 5}
 SIZES = {"eef_pos": 3, "object": 2}
 LAYOUT = (("object", 0, 2), ("eef_pos", 2, 5))
-LIFT = EnvSpec("Lift-v0", 5, 2, LAYOUT, (-1.0, -1.0), (1.0, 1.0), 50)
+LIFT = box_spec("Lift-v0", LAYOUT, (-1.0, -1.0), (1.0, 1.0), 50)
 
 
 def flat(size: int) -> EnvSpec:
     """An environment with one plain observation."""
-    return EnvSpec("Flat-v0", size, 2, (("observation", 0, size),), (-1.0,) * 2, (1.0,) * 2, 50)
+    return box_spec("Flat-v0", size, (-1.0,) * 2, (1.0,) * 2, 50)
 
 
 def demonstrations() -> dict[str, dict[str, np.ndarray]]:
@@ -167,7 +168,7 @@ def test_dones_that_may_mark_the_end_of_the_recording_are_told(tmp_path: Path) -
 
 
 def test_actions_are_those_of_the_environment(tmp_path: Path) -> None:
-    wide = EnvSpec("Lift-v0", 5, 2, LAYOUT, (-2.0, -4.0), (2.0, 4.0), 50)
+    wide = box_spec("Lift-v0", LAYOUT, (-2.0, -4.0), (2.0, 4.0), 50)
     dataset = load_hdf5(write(tmp_path / "lift.hdf5", demonstrations()), spec=wide)
     np.testing.assert_allclose(dataset.data.actions, column("actions") / [2, 4], rtol=1e-5)
     assert any("the bounds of Lift-v0" in line for line in dataset.lines)
@@ -198,7 +199,7 @@ def test_files_that_cannot_be_right_are_refused_in_one_line(tmp_path: Path) -> N
     refused(nothing, "agentview_image, which is an image", observation=("agentview_image",))
     refused(nothing, "names demo_7, which is not in the file", mask="odd")
     refused(nothing, "names no demonstration", mask="empty")
-    other = EnvSpec("Lift-v0", 5, 2, (("object", 0, 3), ("eef_pos", 3, 5)), (-1.0,), (1.0,), 50)
+    other = box_spec("Lift-v0", (("object", 0, 3), ("eef_pos", 3, 5)), (-1.0,), (1.0,), 50)
     refused(nothing, "observation 'object' has size 2, but that of Lift-v0 has size 3", spec=other)
 
     def only_images(demos: Any) -> None:

@@ -28,8 +28,8 @@ def test_importing_the_package_registers_the_tasks_with_d4rls_sizes_and_limits(t
     assert jsrl.__version__
     assert gym.spec(adroit_id(task)).max_episode_steps == (100 if task == "pen" else 200)
     spec = describe_env(EnvSettings(adroit_id(task)))
-    assert (spec.observation_size, spec.action_size) == SIZES[task]
-    assert set(spec.action_low) == {-1.0} and set(spec.action_high) == {1.0}
+    assert (spec.observation.size, spec.actions.size) == SIZES[task]
+    assert set(spec.box.low) == {-1.0} and set(spec.box.high) == {1.0}
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -102,10 +102,10 @@ def test_success_is_the_underlying_environments_and_follows_from_the_observation
 def test_the_same_seed_gives_the_same_episode_and_another_seed_another():
     def episode(seed):
         envs = Environments(EnvSettings(adroit_id("relocate")), 1)
-        rows = [envs.reset(np.ones(1, bool), [seed])]
+        rows = [envs.reset(np.ones(1, bool), [seed]).vector]
         for index in range(20):
             step = envs.step(np.full((1, 30), np.sin(index), np.float32))
-            rows.append(step.observations)
+            rows.append(step.observation.vector)
             assert step.successes.tolist() == [0.0]
         envs.close()
         return np.concatenate(rows)

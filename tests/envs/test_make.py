@@ -12,6 +12,7 @@ from gymnasium import spaces
 from odd_envs import odd
 
 from jsrl.core.errors import UserError
+from jsrl.core.specs import DiscreteActions
 from jsrl.envs.make import Environments, EnvSettings, describe_env, make_env
 
 POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False}, max_episode_steps=12)
@@ -20,19 +21,46 @@ POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False}, max_ep
 def begun(settings, count, seeds=None):
     environments = Environments(settings, count)
     everywhere = np.ones(count, bool)
-    return environments, environments.reset(everywhere, seeds or list(range(1, count + 1)))
+    seen = environments.reset(everywhere, seeds or list(range(1, count + 1)))
+    return environments, seen.vector.numpy()
 
 
 def test_a_box_observation_is_one_part():
     spec = describe_env(EnvSettings("Pendulum-v1"))
-    assert spec.layout == (("observation", 0, 3),)
-    assert (spec.observation_size, spec.action_size, spec.max_episode_steps) == (3, 1, 200)
-    assert (spec.action_low, spec.action_high) == ((-2.0,), (2.0,))
+    assert spec.observation.layout == (("observation", 0, 3),)
+    assert (spec.observation.size, spec.actions.size, spec.max_episode_steps) == (3, 1, 200)
+    assert (spec.box.low, spec.box.high) == ((-2.0,), (2.0,))
+
+
+def test_a_choice_of_actions_is_taken_and_steps_as_the_environment_itself():
+    spec, raw = describe_env(EnvSettings("CartPole-v1")), gym.make("CartPole-v1")
+    assert (spec.observation.size, spec.actions) == (4, DiscreteActions(2))
+    assert spec.max_episode_steps == 500
+    environments, observations = begun(EnvSettings("CartPole-v1"), 1, [7])
+    np.testing.assert_array_equal(observations[0], raw.reset(seed=7)[0])
+    for choice in (0, 1, 1, 0):
+        step = environments.step(np.array([choice]))
+        expected, reward, *_ = raw.step(choice)
+        np.testing.assert_array_equal(step.observation.vector[0], expected)
+        assert step.rewards[0] == reward
+    environments.close()
+
+
+def test_observations_that_are_numbered_are_one_hot():
+    settings = EnvSettings("FrozenLake-v1", {"is_slippery": False})
+    spec = describe_env(settings)
+    assert (spec.observation.size, spec.actions) == (16, DiscreteActions(4))
+    environments, observations = begun(settings, 2)
+    np.testing.assert_array_equal(observations, np.eye(16)[[0, 0]])
+    # 1 goes down by a row of four, 2 goes right.
+    step = environments.step(np.array([1, 2]))
+    np.testing.assert_array_equal(step.observation.vector, np.eye(16)[[4, 1]])
+    environments.close()
 
 
 def test_a_dictionary_is_flattened_in_the_order_of_its_space():
     spec = describe_env(EnvSettings(fakes.COUNTING, {"dictionary": True}))
-    assert spec.layout == (("clock", 0, 1), ("state", 1, 3))
+    assert spec.observation.layout == (("clock", 0, 1), ("state", 1, 3))
     environments, flat = begun(EnvSettings(fakes.COUNTING, {"dictionary": True}), 2)
     raw = [fakes.CountingEnv(dictionary=True).reset(seed=seed)[0] for seed in (1, 2)]
     expected = [[*one["clock"], *one["state"]] for one in raw]
@@ -43,7 +71,7 @@ def test_a_dictionary_is_flattened_in_the_order_of_its_space():
 
 def test_the_layout_of_a_maze_finds_goal_and_position_in_the_flat_observation():
     spec = describe_env(POINTMAZE)
-    places = {name: slice(start, stop) for name, start, stop in spec.layout}
+    places = {name: slice(start, stop) for name, start, stop in spec.observation.layout}
     assert list(places) == ["achieved_goal", "desired_goal", "observation"]
     env = make_env(POINTMAZE)
     flat, _ = env.reset(seed=4)
@@ -61,7 +89,7 @@ def test_actions_in_minus_one_to_one_span_the_environments_own_range():
     for action in (-1.0, 0.0, 0.25, 1.0):
         step = environments.step(np.array([[action]], np.float32))
         expected, reward, *_ = raw.step(np.array([2 * action], np.float32))
-        np.testing.assert_allclose(step.observations[0], expected, atol=1e-6)
+        np.testing.assert_allclose(step.observation.vector[0], expected, atol=1e-6)
         assert step.rewards[0] == pytest.approx(reward, abs=1e-6)
     environments.close()
 
@@ -73,7 +101,7 @@ def test_each_action_is_rescaled_by_its_own_bounds():
     env.step(np.array([0.0, 0.5], np.float32))
     np.testing.assert_allclose(env.unwrapped.taken, [[5.0, 0.0]])
     spec = describe_env(odd(action_space=box))
-    assert (spec.action_low, spec.action_high) == ((0.0, -3.0), (10.0, 1.0))
+    assert (spec.box.low, spec.box.high) == ((0.0, -3.0), (10.0, 1.0))
 
 
 def test_the_time_limit_can_be_set_and_truncates():
@@ -123,7 +151,7 @@ def seed_of_length(length):
 def test_only_the_masked_environments_are_reset_and_ended_ones_wait():
     environments, first = begun(EnvSettings(fakes.COUNTING, {"lengths": (3,)}), 2)
     environments.step(np.zeros((2, 2), np.float32))
-    observations = environments.reset(np.array([True, False]), [9, 12345])
+    observations = environments.reset(np.array([True, False]), [9, 12345]).vector
     assert observations[:, 1].tolist() == [0, 1]
     assert observations[0, 0] != first[0, 0]
     assert observations[1, 0] == first[1, 0]
@@ -131,7 +159,7 @@ def test_only_the_masked_environments_are_reset_and_ended_ones_wait():
         step = environments.step(np.zeros((2, 2), np.float32))
     # The last observation is handed out as it is: nothing resets by itself.
     assert step.terminated.tolist() == [False, True]
-    assert step.observations[1, 1] == 3
+    assert step.observation.vector[1, 1] == 3
     with pytest.raises(AssertionError):
         environments.step(np.zeros((2, 2), np.float32))
 
@@ -139,7 +167,7 @@ def test_only_the_masked_environments_are_reset_and_ended_ones_wait():
 def test_steps_do_not_overwrite_the_observations_of_earlier_steps():
     environments, first = begun(EnvSettings(fakes.COUNTING), 2)
     kept = first.copy()
-    second = environments.step(np.ones((2, 2), np.float32)).observations
+    second = environments.step(np.ones((2, 2), np.float32)).observation.vector.numpy()
     copied = second.copy()
     environments.step(np.ones((2, 2), np.float32))
     np.testing.assert_array_equal(first, kept)
@@ -157,9 +185,10 @@ def test_environments_in_subprocesses_give_bitwise_the_same():
         for step_number in range(25):
             step = environments.step(generator.uniform(-1, 1, (2, 2)).astype(np.float32))
             ended = step.terminated | step.truncated
-            seen += [step.observations, step.rewards, ended, step.successes]
+            seen += [step.observation.vector, step.rewards, ended, step.successes]
             if ended.any():
-                seen.append(environments.reset(ended, [100 + step_number, 200 + step_number]))
+                reset = environments.reset(ended, [100 + step_number, 200 + step_number])
+                seen.append(reset.vector)
         rollouts.append(seen)
         environments.close()
     assert len(rollouts[0]) > 1 + 4 * 25
@@ -170,7 +199,7 @@ def test_environments_in_subprocesses_give_bitwise_the_same():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        (lambda: EnvSettings("CartPole-v1"), ["env.id='CartPole-v1'", "continuous actions"]),
+        (lambda: odd(action_space=spaces.MultiBinary(2)), ["env.id='jsrl-tests/Odd-v0'", "Box"]),
         (lambda: odd(endless=True), ["no time limit", "env.max_episode_steps"]),
         (lambda: EnvSettings("PointMaze_UMase-v3"), ["did you mean 'PointMaze_UMaze-v"]),
         (lambda: EnvSettings("Pendulum-v1", {"wings": 2}), ["env.kwargs={'wings': 2}"]),

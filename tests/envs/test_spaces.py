@@ -3,10 +3,12 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces, wrappers
-from odd_envs import BOX, odd
+from odd_envs import BOX, odd, odd_observations
 
 from jsrl.core.errors import UserError
+from jsrl.core.specs import DiscreteActions
 from jsrl.envs.make import Environments, describe_env, make_env
 
 
@@ -38,17 +40,17 @@ def test_sizes_and_bounds_are_those_of_the_outermost_wrapper(name):
     wrap, observed, acted, low, high = WRAPPED[name]
     settings = odd(wrap=wrap)
     spec, env = describe_env(settings), make_env(settings)
-    assert (spec.observation_size, spec.action_size) == (observed, acted)
-    assert (spec.action_low, spec.action_high) == (low, high)
-    assert spec.layout == (("observation", 0, observed),)
+    assert (spec.observation.size, spec.actions.size) == (observed, acted)
+    assert (spec.box.low, spec.box.high) == (low, high)
+    assert spec.observation.layout == (("observation", 0, observed),)
     assert env.observation_space.shape == (observed,)
     assert env.action_space.shape == (acted,)
     assert (env.action_space.low == -1).all() and (env.action_space.high == 1).all()
     env.close()
     environments = Environments(settings, 2)
-    assert environments.reset(np.ones(2, bool), [1, 2]).shape == (2, observed)
+    assert environments.reset(np.ones(2, bool), [1, 2]).vector.shape == (2, observed)
     step = environments.step(np.ones((2, acted), np.float32))
-    assert step.observations.shape == (2, observed)
+    assert step.observation.vector.shape == (2, observed)
     environments.close()
 
 
@@ -64,7 +66,7 @@ def test_a_wrapper_that_bounds_actions_makes_an_unbounded_environment_usable():
         ),
     )
     spec = describe_env(bounded)
-    assert (spec.action_low, spec.action_high) == ((-1, -1), (1, 1))
+    assert (spec.box.low, spec.box.high) == ((-1, -1), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -84,7 +86,7 @@ def test_numbers_of_any_shape_are_one_vector_and_a_line_says_so(part, size, in_d
     settings = odd(space)
     spec = describe_env(settings)
     total = size + 2 * in_dictionary
-    assert spec.observation_size == total
+    assert spec.observation.size == total
     assert f"one vector of {total} number" in spec.observation_line
     assert str(part.dtype) in spec.observation_line
     environments = Environments(settings, 1)
@@ -95,7 +97,7 @@ def test_numbers_of_any_shape_are_one_vector_and_a_line_says_so(part, size, in_d
         if in_dictionary
         else (np.ravel(first))
     )
-    seen = environments.reset(np.ones(1, bool), [3])
+    seen = environments.reset(np.ones(1, bool), [3]).vector.numpy()
     assert seen.dtype == np.float32
     np.testing.assert_array_equal(seen[0], expected.astype(np.float32))
     environments.close()
@@ -113,51 +115,39 @@ def test_the_dtype_of_whole_numbers_is_real_before_anything_is_done_to_them():
     env.close()
 
 
-PIXELS = spaces.Box(0, 255, (96, 96, 3), np.uint8)
-
-
-@pytest.mark.parametrize(
-    "space",
-    [
-        PIXELS,
-        spaces.Box(0, 255, (84, 84), np.uint8),
-        spaces.Box(0, 255, (4, 84, 84), np.uint8),
-        spaces.Box(0, 255, (4, 3, 2), np.uint8),
-        spaces.Box(0, 1, (84, 84, 3), np.float32),
-        spaces.Box(0, 1, (3, 64, 64), np.float64),
-        spaces.Box(0, 255, (48, 48), np.int32),
-        spaces.Dict({"pixels": PIXELS, "speed": BOX}),
-    ],
-)
-def test_images_are_refused(space):
-    name = "pixels" if isinstance(space, spaces.Dict) else "observation"
-    with pytest.raises(UserError, match=f"observes an image, Box.*, as '{name}'; .*no encoder"):
-        describe_env(odd(space))
-
-
-def test_stacked_and_scaled_images_are_refused_and_what_a_user_flattens_is_not():
-    def scaled(env):
-        return wrappers.TransformObservation(
-            env, lambda o: o / 255.0, spaces.Box(0, 1, PIXELS.shape, np.float64)
-        )
-
-    for wrap in (lambda env: wrappers.FrameStackObservation(env, 4), scaled):
-        with pytest.raises(UserError, match="observes an image"):
-            make_env(odd(PIXELS, wrap=wrap))
-    flat = odd(spaces.Box(0, 255, (4, 3), np.uint8), wrap=wrappers.FlattenObservation)
-    assert describe_env(flat).observation_size == 12
+def test_observations_are_described_in_one_line_part_by_part():
+    shown = spaces.Dict(
+        {
+            "camera": spaces.Dict({"eye": spaces.Box(0, 255, (9, 7, 3), np.uint8)}),
+            "gear": spaces.Discrete(4),
+            "lamps": spaces.MultiBinary(2),
+            "speed": BOX,
+        }
+    )
+    assert describe_env(odd(shown)).observation_line == (
+        "observations: jsrl-tests/Odd-v0 gives gear int64 [], lamps int8 [2], speed float32 [2], "
+        "camera.eye uint8 [9, 7, 3], which the networks see as one vector of 8 numbers, float32 "
+        "and image camera.eye of 3 x 9 x 7 bytes, choices one-hot"
+    )
+    pair = spaces.Tuple((spaces.Box(0, 1, (), np.float32), spaces.Box(0, 255, (5, 5), np.uint8)))
+    assert describe_env(odd(pair)).observation_line == (
+        "observations: jsrl-tests/Odd-v0 gives 0 float32 [], 1 uint8 [5, 5], which the networks "
+        "see as one vector of 1 number, float32 and image 1 of 1 x 5 x 5 bytes"
+    )
+    alone = spaces.Box(0, 255, (3, 8, 9), np.uint8)
+    assert describe_env(odd(alone)).observation_line == (
+        "observations: jsrl-tests/Odd-v0 gives observation uint8 [3, 8, 9], which the networks "
+        "see as image observation of 3 x 8 x 9 bytes"
+    )
 
 
 REFUSED_OBSERVATIONS = [
-    spaces.Discrete(4),
-    spaces.MultiBinary(3),
-    spaces.MultiDiscrete([2, 3]),
-    spaces.Tuple((BOX, BOX)),
     spaces.Text(4),
-    spaces.Dict({"a": BOX, "b": spaces.Dict({"c": BOX})}),
-    spaces.Dict({"a": BOX, "b": spaces.Discrete(2)}),
+    spaces.Dict({"a": BOX, "b": spaces.Text(4)}),
     spaces.Dict({}),
     spaces.Box(-1, 1, (0,), np.float32),
+    spaces.Box(0, 255, (0, 8, 8), np.uint8),
+    spaces.Dict({"a": BOX, "b": spaces.Box(0, 255, (8, 0), np.uint8)}),
 ]
 
 
@@ -169,13 +159,31 @@ def test_other_observations_are_refused_in_one_line(space):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("space", [spaces.Discrete(4), spaces.MultiBinary(3), spaces.Dict(a=BOX)])
-def test_the_advice_to_flatten_works_when_followed(space):
-    settings = odd(space, wrap=wrappers.FlattenObservation)
-    assert describe_env(settings).observation_size == spaces.flatdim(space)
-    environments = Environments(settings, 1)
-    assert np.isfinite(environments.reset(np.ones(1, bool), [1])).all()
+TAKEN_OBSERVATIONS = [
+    spaces.Discrete(4, start=2),
+    spaces.MultiBinary(3),
+    spaces.MultiDiscrete([2, 3]),
+    spaces.Tuple((BOX, BOX)),
+    spaces.Dict({"a": BOX, "b": spaces.Dict({"c": BOX})}),
+    spaces.Dict({"a": BOX, "b": spaces.Discrete(2)}),
+]
+
+
+@pytest.mark.parametrize("space", TAKEN_OBSERVATIONS, ids=str)
+def test_choices_bits_and_nested_parts_are_one_vector_as_gymnasium_flattens_them(space):
+    settings = odd(space)
+    spec = describe_env(settings)
+    assert spec.observation.size == spaces.flatdim(space)
+    assert "one vector of" in (spec.observation_line or "")
+    environments = Environments(settings, 2)
+    seen = environments.reset(np.ones(2, bool), [1, 2])
+    step = environments.step(np.zeros((2, 2), np.float32))
     environments.close()
+    for index in range(2):
+        own = odd_observations(settings, index + 1)
+        for found, raw in zip((seen, step.observation), own, strict=True):
+            assert found.images == {} and found.vector.dtype == torch.float32
+            np.testing.assert_array_equal(found.vector[index].numpy(), spaces.flatten(space, raw))
 
 
 def bounds(low, high, dtype=np.float32):
@@ -188,8 +196,9 @@ def bounds(low, high, dtype=np.float32):
 @pytest.mark.parametrize(
     ("space", "words"),
     [
-        (spaces.Discrete(3), ["continuous actions"]),
-        (spaces.Dict({"a": BOX}), ["Dict", "Box"]),
+        (spaces.MultiDiscrete([2, 3]), ["MultiDiscrete", "several choices", "TransformAction"]),
+        (spaces.MultiBinary(3), ["MultiBinary", "Box", "Discrete"]),
+        (spaces.Dict({"a": BOX}), ["Dict", "Box", "Discrete"]),
         (spaces.Box(0, 10, (2,), np.int64), ["whole numbers", "int64", "continuous"]),
         (spaces.Box(0, 255, (2,), np.uint8), ["whole numbers", "uint8"]),
         (spaces.Box(-1, 1, (0,), np.float32), ["nothing to choose"]),
@@ -225,4 +234,39 @@ def test_whole_numbers_are_usable_as_the_refusal_advises():
     for value in (-1.0, 0.24, 1.0):
         env.step(np.full(2, value, np.float32))
     assert [action.tolist() for action in env.unwrapped.taken] == [[0, 0], [6, 6], [10, 10]]
+    env.close()
+
+
+@pytest.mark.parametrize("start", [0, -2, 5])
+@pytest.mark.parametrize("way", ["sync", "async"])
+def test_a_choice_is_taken_from_zero_and_handed_on_as_the_environment_numbers_it(start, way):
+    settings = odd(action_space=spaces.Discrete(3, start=start), vectorisation=way)
+    assert describe_env(settings).actions == DiscreteActions(3, start)
+    env = make_env(settings)
+    assert env.action_space == spaces.Discrete(3)
+    env.reset(seed=0)
+    for choice in (2, np.int64(0), 1):
+        env.step(choice)
+    assert env.unwrapped.taken == [start + 2, start, start + 1]
+    env.close()
+    environments = Environments(settings, 3)
+    environments.reset(np.ones(3, bool), [1, 2, 3])
+    for choices in ([0, 1, 2], [2, 2, 0]):
+        environments.step(np.array(choices))  # of which the environments insist that they are ints
+    environments.close()
+
+
+def test_several_choices_are_usable_as_the_refusal_advises():
+    settings = odd(
+        action_space=spaces.MultiDiscrete([2, 3]),
+        wrap=lambda env: wrappers.TransformAction(
+            env, lambda number: np.array(divmod(number, 3)), spaces.Discrete(6)
+        ),
+    )
+    env = make_env(settings)
+    env.reset(seed=0)
+    for number in range(6):
+        env.step(number)
+    expected = [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    assert [action.tolist() for action in env.unwrapped.taken] == expected
     env.close()

@@ -30,10 +30,10 @@ RANGES = {
 def test_what_step_receives_lies_in_the_space_that_it_declares(name):
     space = RANGES[name]
     spec, env = describe_env(odd(action_space=space)), make_env(odd(action_space=space))
-    assert (spec.action_size, spec.action_shape) == (max(1, np.prod(space.shape)), space.shape)
+    assert (spec.actions.size, spec.box.shape) == (max(1, np.prod(space.shape)), space.shape)
     env.reset(seed=0)
-    draws = np.random.default_rng(0).uniform(-1, 1, (50, spec.action_size))
-    chosen = np.concatenate([np.full((1, spec.action_size), v) for v in (-1, 1)] + [draws])
+    draws = np.random.default_rng(0).uniform(-1, 1, (50, spec.actions.size))
+    chosen = np.concatenate([np.full((1, spec.actions.size), v) for v in (-1, 1)] + [draws])
     for action in chosen.astype(np.float32):
         env.step(action)  # which asserts that the space contains what it is given
     taken = np.array([action.ravel() for action in env.unwrapped.taken])
@@ -64,7 +64,7 @@ def test_an_environment_that_writes_into_its_action_changes_nothing_outside(name
     settings = odd(action_space=RANGES[name])
     environments = Environments(settings, 2)
     environments.reset(np.ones(2, bool), [1, 2])
-    size = describe_env(settings).action_size
+    size = describe_env(settings).actions.size
     actions = np.full((2, size), 0.25, np.float32)
     environments.step(actions)
     assert (actions == 0.25).all()
@@ -230,3 +230,50 @@ def test_observations_that_are_not_what_the_space_says_stop_the_run_with_one_lin
         environments.reset(np.ones(1, bool), [5])
     with pytest.raises(UserError, match=r"by reset\(seed=6\)"):
         environments.reset(np.ones(1, bool), [6])
+
+
+def image(shape=(8, 9, 3), dtype=np.uint8):
+    return np.zeros(shape, dtype)
+
+
+MIXED = spaces.Dict(
+    {
+        "gear": spaces.Discrete(3, start=1),
+        "pixels": spaces.Box(0, 255, (8, 9, 3), np.uint8),
+        "speed": spaces.Box(-1, 1, (2,), np.float32),
+    }
+)
+RIGHT = {"gear": 2, "pixels": image(), "speed": np.zeros(2)}
+
+
+@pytest.mark.parametrize("way", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"gear": 0}, ["part 'gear'", "is 0", "1 to 3 was expected"]),
+        ({"gear": 4}, ["part 'gear'", "is 4", "1 to 3 was expected"]),
+        ({"gear": None}, ["part 'gear'", "object"]),
+        ({"pixels": image((9, 8, 3))}, ["'pixels'", "(9, 8, 3)", "(8, 9, 3) was expected"]),
+        ({"pixels": image(dtype=np.float32)}, ["image 'pixels'", "float32", "uint8 was expected"]),
+        ({"speed": np.zeros(3)}, ["part 'speed'", "(3,)", "(2,) was expected"]),
+        ({"speed": np.array(["a", "b"])}, ["part 'speed'", "<U1"]),
+        ({"speed": [[1], [2, 3]]}, ["part 'speed'"]),
+        ({"speed": np.array([0, np.nan])}, ["an observation with nan in column 4"]),
+        (None, ["no part 'gear'"]),
+    ],
+    ids=str,
+)
+def test_parts_of_observations_that_are_not_what_the_space_says_stop_the_run_with_one_line(
+    changes, words, way
+):
+    observation = None if changes is None else RIGHT | changes
+    environments = Environments(failing(observation, observation_space=MIXED, vectorisation=way), 1)
+    environments.reset(np.ones(1, bool), [5])
+    environments.step(np.zeros((1, 2), np.float32))
+    with pytest.raises(UserError) as caught:
+        environments.step(np.zeros((1, 2), np.float32))
+    environments.close()
+    message = str(caught.value)
+    assert "\n" not in message and "returned an observation" in message
+    assert "in step 2 after reset(seed=5)" in message
+    assert [word for word in words if word not in message] == []

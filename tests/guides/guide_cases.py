@@ -1,26 +1,21 @@
 """Small environments' specifications and policies that the guide tests share."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import torch
+from specs import bounded, box_spec
 
-from jsrl.core.specs import EnvSpec
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.layers import INITIALISATIONS
 from jsrl.networks.policies import GaussianPolicy
+from jsrl.networks.seed_policy import SeedPolicy
 
-SPEC = EnvSpec(
-    id="Fake-v0",
-    observation_size=5,
-    action_size=2,
-    layout=(("desired_goal", 0, 2), ("observation", 2, 5)),
-    action_low=(-2.0, -2.0),
-    action_high=(2.0, 2.0),
-    max_episode_steps=50,
+SPEC = box_spec(
+    "Fake-v0", (("desired_goal", 0, 2), ("observation", 2, 5)), (-2.0, -2.0), (2.0, 2.0), 50
 )
 
-UNIT = replace(SPEC, id="Unit-v0", action_low=(-1.0, -1.0), action_high=(1.0, 1.0))
+UNIT = bounded(SPEC, "Unit-v0", (-1.0, -1.0), (1.0, 1.0))
 """Takes actions as policies give them."""
 
 
@@ -42,6 +37,17 @@ def write_checkpoint(
 ) -> GaussianPolicy:
     """Write a checkpoint of random policies; returns them."""
     policy = random_policy(seeds, observation_size, action_size)
+    environment = {
+        "observation_size": observation_size,
+        "action_size": action_size,
+        "layout": [list(part) for part in SPEC.observation.layout],
+    }
+    write_policy(path, policy, seeds, **{"environment": environment, **changes})
+    return policy
+
+
+def write_policy(path: Path, policy: SeedPolicy, seeds: list[int], **changes: object) -> None:
+    """Write a checkpoint that holds this exploration-policy; ``environment`` is to be given."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "format": "jsrl-checkpoint",
@@ -50,17 +56,11 @@ def write_checkpoint(
         "policies": {
             "exploration": {"description": policy.describe(), "state": policy.state_dict()}
         },
-        "environment": {
-            "observation_size": observation_size,
-            "action_size": action_size,
-            "layout": [list(part) for part in SPEC.layout],
-        },
     }
     torch.save({**content, **changes}, path)
-    return policy
 
 
-def observations(seeds: int, environments: int, size: int = 5) -> torch.Tensor:
-    """Random observations ``[S, E, O]``."""
+def observations(seeds: int, environments: int, size: int = 5) -> Observation:
+    """Random vectors ``[S, E, O]``."""
     generator = torch.Generator().manual_seed(5)
-    return torch.randn(seeds, environments, size, generator=generator)
+    return Observation(torch.randn(seeds, environments, size, generator=generator))

@@ -8,6 +8,7 @@ import torch
 from guide_cases import SPEC, observations
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.guides import ForeignGuide, GuideView
 
@@ -36,13 +37,14 @@ def everyone(seeds, environments):
 
 def test_view_selects_parts_and_columns_in_the_order_given_then_normalises():
     view = GuideView(observation=("observation", 1), mean=(1, 1, 1, 10), std=(1, 2, 4, 0.5))
-    observed = view.bind(SPEC).observe(torch.tensor([[10.0, 11.0, 2.0, 3.0, 5.0]]))
-    assert observed.tolist() == [[1.0, 1.0, 1.0, 2.0]]
+    observed = view.bind(SPEC).observe(Observation(torch.tensor([[10.0, 11.0, 2.0, 3.0, 5.0]])))
+    assert observed.vector.tolist() == [[1.0, 1.0, 1.0, 2.0]]
 
 
 def test_one_number_normalises_every_column():
-    observed = GuideView(mean=1.0, std=2.0).bind(SPEC).observe(torch.tensor([[1.0, 3, 5, 7, 9]]))
-    assert observed.tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0]]
+    view = GuideView(mean=1.0, std=2.0).bind(SPEC)
+    observed = view.observe(Observation(torch.tensor([[1.0, 3, 5, 7, 9]])))
+    assert observed.vector.tolist() == [[0.0, 1.0, 2.0, 3.0, 4.0]]
 
 
 def test_actions_are_mapped_from_the_guides_own_range():
@@ -52,7 +54,7 @@ def test_actions_are_mapped_from_the_guides_own_range():
 
 
 def test_the_default_range_changes_no_bit():
-    answers = observations(1, 50, 2)[0].clamp(-1, 1)
+    answers = observations(1, 50, 2).vector[0].clamp(-1, 1)
     assert torch.equal(GuideView().bind(SPEC).respond(answers, "g"), answers)
 
 
@@ -92,12 +94,12 @@ def test_one_call_for_each_seed_with_rows_and_only_these_rows():
     obs = observations(3, 4)
     mask = torch.zeros(3, 4, dtype=torch.bool)
     mask[0, 1] = mask[2, 0] = mask[2, 3] = True
-    obs[~mask] = float("nan")
+    obs.vector[~mask] = float("nan")
     actions = foreign(fake, seeds=3).act(obs, None, mask)
     assert [seed for _, seed, _ in fake.calls] == [0, 2]
     assert fake.calls[1][0].dtype == np.float32
-    np.testing.assert_array_equal(fake.calls[1][0], obs[2, [0, 3]].numpy())
-    assert torch.equal(actions[mask], torch.tanh(obs[mask][:, :2]))
+    np.testing.assert_array_equal(fake.calls[1][0], obs.vector[2, [0, 3]].numpy())
+    assert torch.equal(actions[mask], torch.tanh(obs.vector[mask][:, :2]))
     assert torch.equal(actions[~mask], torch.zeros(9, 2))
 
 

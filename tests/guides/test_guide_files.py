@@ -2,12 +2,12 @@
 
 import sys
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from guide_cases import SPEC, UNIT, observations, random_policy
+from specs import bounded
 
 from jsrl.core.errors import UserError
 from jsrl.guides import GuideView, onnx_guide, torchscript_guide
@@ -66,9 +66,9 @@ def check_against(guide, module):
     """Three of four rows of two seeds, against the module called by hand."""
     obs = observations(2, 2)
     mask = torch.tensor([[True, True], [False, True]])
-    obs[1, 0] = float("nan")
+    obs.vector[1, 0] = float("nan")
     actions = guide.act(obs, None, mask)
-    seen = (obs[..., 2:] - torch.tensor([1.0, 2.0, 3.0])) / torch.tensor([1.0, 2.0, 4.0])
+    seen = (obs.vector[..., 2:] - torch.tensor([1.0, 2.0, 3.0])) / torch.tensor([1.0, 2.0, 4.0])
     expected = module(seen).detach() / 2
     torch.testing.assert_close(actions[mask], expected[mask], atol=1e-6, rtol=0)
     assert torch.equal(actions[1, 0], torch.zeros(2))
@@ -150,9 +150,9 @@ def test_nan_and_outside_the_space(tmp_path):
     obs, mask = observations(1, 2), torch.ones(1, 2, dtype=torch.bool)
     wide = torchscript_guide(script(Tanh(5, 2.0), tmp_path / "wide.pt"), GuideView(), UNIT, 1)
     with pytest.raises(UserError, match=r"wide\.pt returned .*outside of \[-1, 1\]"):
-        wide.act(100 * obs, None, mask)
+        wide.act(obs.for_each(lambda vector: 100 * vector), None, mask)
     with pytest.raises(UserError, match=r"wide\.pt returned nan"):
-        wide.act(obs * float("nan"), None, mask)
+        wide.act(obs.for_each(lambda vector: float("nan") * vector), None, mask)
 
 
 def test_onnx_without_its_package_names_the_extra(tmp_path, monkeypatch):
@@ -167,7 +167,7 @@ def test_onnx_without_its_package_names_the_extra(tmp_path, monkeypatch):
 )
 def test_an_exported_policy_is_a_guide_that_acts_as_the_policy(tmp_path, low, high):
     policy = random_policy([0, 1])
-    spec = replace(SPEC, action_low=low, action_high=high)
+    spec = bounded(SPEC, SPEC.id, low, high)
     export_policy(policy, 1, tmp_path / "policy", units=ActionUnits(low, high, (2,)))
     export_policy(policy, 1, tmp_path / "raw")
     obs, mask = observations(1, 4), torch.ones(1, 4, dtype=torch.bool)
@@ -209,7 +209,7 @@ def test_torchscript_of_a_dictionary_is_told_how_to_take_one_tensor_and_then_wor
         torchscript_guide(script(OfDictionary(), tmp_path / "d.pt"), GuideView(), SPEC, 1)
     guide = torchscript_guide(script(Flattened(), tmp_path / "f.pt"), GuideView(), UNIT, 1)
     obs = observations(1, 3)
-    expected = torch.tanh(obs[..., :2] - obs[..., 2:4])
+    expected = torch.tanh(obs.vector[..., :2] - obs.vector[..., 2:4])
     mask = torch.ones(1, 3, dtype=torch.bool)
     torch.testing.assert_close(guide.act(obs, None, mask), expected)
 

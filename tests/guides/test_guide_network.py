@@ -8,6 +8,7 @@ from guide_cases import SPEC, observations, random_policy, write_checkpoint
 
 from jsrl.core.checkpoint import newest_checkpoint
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.guides import GuideView, NetworkGuide
 from jsrl.networks.policies import GaussianPolicy
@@ -23,9 +24,9 @@ def load(path, seeds, guide_seed=None, view=None, **options):
 def test_acts_as_the_policy_in_the_mask_and_not_outside():
     policy, obs = random_policy(SEEDS), observations(3, 4)
     mask = torch.rand(3, 4, generator=torch.Generator().manual_seed(0)) < 0.5
-    expected = policy.act(torch.where(mask[..., None], obs, 0.0), None)
+    expected = policy.act(obs.only(mask), None)
     guide = NetworkGuide.from_policy(policy, GuideView(), SPEC)
-    obs[~mask] = float("nan")
+    obs.vector[~mask] = float("nan")
     actions = guide.act(obs, None, mask)
     assert 0 < mask.sum() < 12
     assert torch.equal(actions[mask], expected[mask])
@@ -92,7 +93,7 @@ def test_any_policy_gives_a_guide_by_its_mode():
     class Half(torch.nn.Module):
         def act(self, obs, streams):
             assert streams is None
-            return torch.full((*obs.shape[:2], 2), 0.5)
+            return torch.full((*obs.leading, 2), 0.5)
 
     guide = NetworkGuide.from_policy(Half(), GuideView(), SPEC)
     mask = torch.tensor([[True, False]])
@@ -129,8 +130,8 @@ def test_the_guides_own_view_of_an_older_observation(tmp_path):
     view = GuideView(observation=("observation",), mean=(1.0, 2.0, 3.0), std=2.0)
     obs = observations(1, 3)
     actions = load(tmp_path / "c.pt", [0], view=view).act(obs, None, torch.ones(1, 3).bool())
-    seen = (obs[..., 2:] - torch.tensor([1.0, 2.0, 3.0])) / 2
-    assert torch.equal(actions, stored.act(seen, None))
+    seen = (obs.vector[..., 2:] - torch.tensor([1.0, 2.0, 3.0])) / 2
+    assert torch.equal(actions, stored.act(Observation(seen), None))
 
 
 def test_a_run_directory_gives_its_newest_checkpoint_that_is_whole(tmp_path):
@@ -224,4 +225,4 @@ def test_a_runs_guide_that_saw_less_than_the_run_is_measured_by_its_own_size(tmp
     view, obs = GuideView(observation=("observation",)), observations(1, 2)
     guide = load(tmp_path / "c.pt", [0], which="guide", view=view)
     actions = guide.act(obs, None, torch.ones(1, 2).bool())
-    assert torch.equal(actions, policy.act(obs[..., 2:], None))
+    assert torch.equal(actions, policy.act(Observation(obs.vector[..., 2:]), None))

@@ -6,6 +6,7 @@ import torch
 from policy_files import ANT, PEN_EXPERT, ant_arrays, expert_arrays, needs_policies
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.envs.antmaze import AntMazeEnv
 from jsrl.envs.make import EnvSettings, describe_env, make_env
@@ -96,7 +97,8 @@ def test_a_careful_walk_returns_to_the_middle_of_the_corridor(umaze):
 
 def test_the_guide_acts_in_the_maze_and_noise_is_its_own(tmp_path):
     plain, noisy = (guide(tmp_path, ant_arrays(), noise=noise) for noise in (0.0, 0.2))
-    observations, mask = torch.randn(1, 6, 29, generator=torch.Generator()), torch.ones(1, 6) > 0
+    observations = Observation(torch.randn(1, 6, 29, generator=torch.Generator()))
+    mask = torch.ones(1, 6) > 0
     mode = plain.act(observations, None, mask)
     assert torch.equal(mode, noisy.act(observations, None, mask))
     sampled = plain.act(observations, Streams([0]), mask)

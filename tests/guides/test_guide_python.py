@@ -8,9 +8,10 @@ import pytest
 import stable_baselines3
 import torch
 from guide_cases import UNIT, observations
+from specs import box_spec
 
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.guides import GuideView, python_guide
 
@@ -76,26 +77,26 @@ def everyone():
 def test_a_function_of_a_file(source):
     obs = observations(2, 3)
     actions = make(source, "first_two").act(obs, None, everyone())
-    torch.testing.assert_close(actions, torch.tanh(obs[..., :2]))
+    torch.testing.assert_close(actions, torch.tanh(obs.vector[..., :2]))
 
 
 def test_a_function_with_arguments(source):
     obs = observations(2, 3)
     actions = make(source, "scaled", scale=0.5).act(obs, None, everyone())
-    torch.testing.assert_close(actions, 0.5 * torch.tanh(obs[..., :2]))
+    torch.testing.assert_close(actions, 0.5 * torch.tanh(obs.vector[..., :2]))
 
 
 def test_a_class_is_instantiated_with_the_arguments(source):
     obs = observations(2, 3)
     actions = make(source, "Linear", gain=0.1, offset=0.2).act(obs, None, everyone())
-    torch.testing.assert_close(actions, 0.1 * obs[..., :2] + 0.2)
+    torch.testing.assert_close(actions, 0.1 * obs.vector[..., :2] + 0.2)
 
 
 def test_by_module_name_from_the_working_folder(source, monkeypatch):
     monkeypatch.chdir(source.parent)
     obs = observations(2, 3)
     guide = python_guide("my_guide:first_two", {}, GuideView(), UNIT, 2)
-    torch.testing.assert_close(guide.act(obs, None, everyone()), torch.tanh(obs[..., :2]))
+    torch.testing.assert_close(guide.act(obs, None, everyone()), torch.tanh(obs.vector[..., :2]))
 
 
 def test_a_generator_is_given_to_what_asks_for_it(source):
@@ -144,21 +145,22 @@ def test_the_fingerprint_is_of_source_and_arguments(source):
     source.write_text(SOURCE.replace("-1, 1)", "-0.5, 0.5)"))
     changed = make(source, "Linear", gain=1.0)
     assert changed.fingerprint != first
-    assert changed.act(10 * observations(2, 3), None, everyone()).abs().max() == 0.5
+    far = observations(2, 3).for_each(lambda vector: 10 * vector)
+    assert changed.act(far, None, everyone()).abs().max() == 0.5
 
 
 def test_the_example_in_ten_lines():
     guide = python_guide(
         f"{EXAMPLES / 'guide_callable.py'}:towards_goal", {}, GuideView(), point_maze(), 1
     )
-    obs = torch.tensor([[[0.0, 0.0, 0.1, -5.0, 0.0, 0.0, 0.2, 0.0]]])
+    obs = Observation(torch.tensor([[[0.0, 0.0, 0.1, -5.0, 0.0, 0.0, 0.2, 0.0]]]))
     actions = guide.act(obs, None, torch.ones(1, 1, dtype=torch.bool))
     torch.testing.assert_close(actions, torch.tensor([[[0.2, -1.0]]]))
 
 
 def point_maze():
     layout = (("achieved_goal", 0, 2), ("desired_goal", 2, 4), ("observation", 4, 8))
-    return EnvSpec("PointMaze", 8, 2, layout, (-1.0, -1.0), (1.0, 1.0), 300)
+    return box_spec("PointMaze", layout, (-1.0, -1.0), (1.0, 1.0), 300)
 
 
 @pytest.mark.parametrize("algorithm", ["SAC", "PPO"])
@@ -166,7 +168,7 @@ def test_a_stable_baselines3_policy(tmp_path, algorithm):
     env = gymnasium.make("Pendulum-v1")
     model = getattr(stable_baselines3, algorithm)("MlpPolicy", env, seed=0, device="cpu")
     model.save(tmp_path / "model.zip")
-    spec = EnvSpec("Pendulum-v1", 3, 1, (("observation", 0, 3),), (-2.0,), (2.0,), 200)
+    spec = box_spec("Pendulum-v1", 3, (-2.0,), (2.0,), 200)
     guide = python_guide(
         f"{EXAMPLES / 'guide_stable_baselines3.py'}:StableBaselines3Guide",
         {"algorithm": algorithm, "path": str(tmp_path / "model.zip")},
@@ -176,7 +178,7 @@ def test_a_stable_baselines3_policy(tmp_path, algorithm):
     )
     obs = observations(1, 4, 3)
     actions = guide.act(obs, None, torch.ones(1, 4, dtype=torch.bool))
-    expected, _ = model.predict(obs[0].numpy(), deterministic=True)
+    expected, _ = model.predict(obs.vector[0].numpy(), deterministic=True)
     np.testing.assert_allclose(actions[0].numpy(), expected / 2, atol=1e-6)
     assert np.abs(expected).max() > 1e-4
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from guide_cases import UNIT, observations
+from specs import box_spec
 
 from jsrl.core.errors import UserError
 from jsrl.guides import GuideView, python_guide
@@ -78,9 +79,9 @@ def test_a_guide_of_single_rows_is_told_so_with_the_mend(tmp_path, name):
 
 
 def test_the_mend_that_is_told_works(tmp_path):
-    obs = observations(1, 4).clamp(-1, 1)
+    obs = observations(1, 4).for_each(lambda vector: vector.clamp(-1, 1))
     mask = torch.ones(1, 4, dtype=torch.bool)
-    assert torch.equal(make(tmp_path, "batch").act(obs, None, mask), obs[..., :2])
+    assert torch.equal(make(tmp_path, "batch").act(obs, None, mask), obs.vector[..., :2])
 
 
 @pytest.mark.parametrize("name", ["Counter", "Derivative", "Integral", "draws_its_own"])
@@ -97,7 +98,7 @@ def test_what_is_not_certainly_wrong_is_left_to_the_run(tmp_path, name):
 def test_one_action_may_be_a_bare_number_and_is_told_as_a_single_row(tmp_path):
     path = tmp_path / "one.py"
     path.write_text("def f(observation): return 0.5 * float(observation[0])\n")
-    spec = UNIT.__class__("x", 3, 1, (("observation", 0, 3),), (-1.0,), (1.0,), 9)
+    spec = box_spec("x", 3, (-1.0,), (1.0,), 9)
     with pytest.raises(UserError, match="at a time"):
         python_guide(f"{path}:f", {}, GuideView(), spec, 1)
 

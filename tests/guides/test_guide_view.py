@@ -10,6 +10,7 @@ from guide_cases import SPEC, UNIT, observations, random_policy, write_checkpoin
 from small_runs import train_here
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation, zeros_of
 from jsrl.envs.make import EnvSettings, describe_env, make_env
 from jsrl.guides import ForeignGuide, GuideView, NetworkGuide, python_guide, torchscript_guide
 
@@ -50,7 +51,7 @@ def applied(guide, settings):
     """What the environment takes when the guide acts."""
     env = make_env(settings)
     env.reset(seed=0)
-    obs = torch.zeros(1, 1, describe_env(settings).observation_size)
+    obs = zeros_of(describe_env(settings).observation, 1, 1)
     env.step(guide.act(obs, None, EVERYWHERE)[0, 0].numpy())
     return Bounded.taken[-1]
 
@@ -158,7 +159,7 @@ def test_policies_of_this_package_answer_in_unit_range_whatever_the_bounds(tmp_p
     settings = EnvSettings(ID, bounded("asymmetric"))
     spec = describe_env(settings)
     policy = random_policy([0], 3)
-    obs = torch.zeros(1, 1, 3)
+    obs = Observation(torch.zeros(1, 1, 3))
     guide = NetworkGuide.from_policy(policy, GuideView(), spec)
     assert torch.equal(guide.act(obs, None, EVERYWHERE), policy.act(obs, None))
     line = guide.view.action_line("policy")
@@ -168,7 +169,11 @@ def test_policies_of_this_package_answer_in_unit_range_whatever_the_bounds(tmp_p
 
 
 def test_a_policy_trained_with_other_bounds_is_scaled_and_that_is_told(tmp_path):
-    trained = {"observation_size": 5, "action_size": 2, "layout": [list(p) for p in SPEC.layout]}
+    trained = {
+        "observation_size": 5,
+        "action_size": 2,
+        "layout": [list(p) for p in SPEC.observation.layout],
+    }
     trained |= {"id": "Other-v0", "action_low": [-0.4, -0.4], "action_high": [0.4, 0.4]}
     write_checkpoint(tmp_path / "other.pt", [0], environment=trained)
     arguments = (tmp_path / "other.pt", [0], None)
@@ -187,7 +192,7 @@ def tanh_file(path):
 def test_torchscript_files_speak_the_environments_units(tmp_path):
     path = tanh_file(tmp_path / "g.pt")
     obs = observations(1, 1)
-    expected = torch.jit.load(str(path))(obs[0]) / 2  # bounds ±2
+    expected = torch.jit.load(str(path))(obs.vector[0]) / 2  # bounds ±2
     guide = torchscript_guide(path, GuideView(), SPEC, 1)
     torch.testing.assert_close(guide.act(obs, None, EVERYWHERE)[0], expected)
 

@@ -5,9 +5,10 @@ import gymnasium_robotics
 import numpy as np
 import pytest
 import torch
+from specs import box_spec
 
 from jsrl.core.errors import UserError
-from jsrl.core.specs import EnvSpec
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.envs.mazes import Maze
 from jsrl.guides import WaypointController, waypoint_guide
@@ -19,7 +20,7 @@ U_MAZE = np.array([list(row) for row in ("11111", "10001", "11101", "10001", "11
 
 
 def spec(env_id):
-    return EnvSpec(env_id, 8, 2, LAYOUT, (-1.0, -1.0), (1.0, 1.0), 300)
+    return box_spec(env_id, LAYOUT, (-1.0, -1.0), (1.0, 1.0), 300)
 
 
 def u_maze():
@@ -45,7 +46,8 @@ def success(env_id, episodes, noise=0.0):
         terminated = truncated = False
         while not (terminated or truncated):
             row = np.concatenate([obs[name] for name, _, _ in LAYOUT])
-            action = guide.act(torch.tensor(row, dtype=torch.float32)[None, None], streams, mask)
+            seen = Observation(torch.tensor(row, dtype=torch.float32)[None, None])
+            action = guide.act(seen, streams, mask)
             obs, _, terminated, truncated, _ = env.step(action[0, 0].numpy())
         reached += terminated
     env.close()
@@ -124,7 +126,7 @@ def test_noise_needs_a_generator_and_has_its_size():
 
 def test_a_noisy_seed_alone_is_bitwise_the_seed_in_company():
     env = gymnasium.make("PointMaze_UMaze-v3")
-    obs = torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0)) - 0.5
+    obs = Observation(torch.rand(2, 3, 8, generator=torch.Generator().manual_seed(0)) - 0.5)
     mask = torch.tensor([[True, True, True], [True, False, True]])
     both = waypoint_guide(env, spec("u"), 2, noise=0.5).act(obs, Streams([0, 1]), mask)
     one = waypoint_guide(env, spec("u"), 1, noise=0.5).act(obs[1:], Streams([1]), mask[1:])
@@ -141,7 +143,7 @@ def test_the_fingerprint_is_of_its_numbers():
 def test_environments_that_are_no_point_maze_are_refused():
     with pytest.raises(UserError, match=r"Pendulum-v1 has none"):
         waypoint_guide(gymnasium.make("Pendulum-v1"), spec("Pendulum-v1"), 1)
-    flat = EnvSpec("Ant", 27, 8, (("observation", 0, 27),), (-1.0,) * 8, (1.0,) * 8, 700)
+    flat = box_spec("Ant", 27, (-1.0,) * 8, (1.0,) * 8, 700)
     with pytest.raises(UserError, match="two forces"):
         waypoint_guide(gymnasium.make("PointMaze_UMaze-v3"), flat, 1)
     with pytest.raises(UserError, match=r"guide\.noise=-1"):

@@ -2,7 +2,7 @@
 
 import torch
 
-from jsrl.core.protocols import Consumes, Phase
+from jsrl.core.protocols import Consumes, DataNeeds, Phase
 from jsrl.networks.layers import INITIALISATIONS
 from jsrl.networks.policies import GaussianPolicy
 
@@ -15,7 +15,7 @@ class Derived(GaussianPolicy):
 
 
 class WithGaussian:
-    consumes = Consumes.TRANSITIONS
+    needs = DataNeeds(Consumes.TRANSITIONS, (("actor",),))
     kind = GaussianPolicy
 
     def __init__(self, streams, observation_size, action_size, batch_size, device):
@@ -29,7 +29,7 @@ class WithGaussian:
         """There is no schedule."""
 
     def update(self, batch, draws):
-        return {"loss/none": torch.zeros(batch.rows.shape[0])}
+        return {"loss/none": torch.zeros(len(batch.reward))}
 
     def policy(self):
         return self._policy

@@ -38,8 +38,7 @@ class ReferenceIQL:
         self.critics = [SeparateMLP(state, "critic.", (index, k)) for k in range(2)]
         self.targets = [SeparateMLP(state, "target_critic.", (index, k)) for k in range(2)]
         self.log_std = nn.Parameter(state["actor.log_std"][index].clone())
-        self.obs, self.act = self.value.layers[0].in_features, self.log_std.numel()
-        self.mean, self.std = torch.zeros(self.obs), torch.ones(self.obs)
+        self.mean, self.std = 0.0, 1.0
         if self.options.normalise_observations:
             self.mean = state["actor.observation_mean"]
             self.std = state["actor.observation_std"]
@@ -50,12 +49,12 @@ class ReferenceIQL:
         self.actor_adam = torch.optim.Adam([*self.actor.parameters(), self.log_std], rate)
 
     def update(self, rows, masks):
-        s, width, after = self.options, self.obs, self.obs + self.act
-        obs = (rows[:, :width] - self.mean) / self.std
-        action = rows[:, width:after]
-        next_obs = (rows[:, after : after + width] - self.mean) / self.std
-        reward = rows[:, after + width] * s.reward_scale + s.reward_shift
-        not_terminated = 1 - rows[:, after + width + 1]
+        s = self.options
+        obs = (rows.observation - self.mean) / self.std
+        action = rows.action
+        next_obs = (rows.next_observation - self.mean) / self.std
+        reward = rows.reward * s.reward_scale + s.reward_shift
+        not_terminated = 1 - rows.terminated
         pair = torch.cat([obs, action], 1)
         with torch.no_grad():
             q = torch.min(self.targets[0](pair), self.targets[1](pair))[:, 0]

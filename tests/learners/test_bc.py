@@ -5,31 +5,33 @@ from dataclasses import replace
 
 import pytest
 import torch
+from minibatches import changed, poisoned, random_batch
+from specs import box, vector
 
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import Phase
+from jsrl.core.specs import DiscreteActions
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Batch, TransitionLayout
 from jsrl.learners.bc import BC, BCOptions
 from jsrl.learners.options import LearnerInputs
 from jsrl.networks.hidden_layers import NetworkLayers
 
 CPU = torch.device("cpu")
-LAYOUT = TransitionLayout(3, 2)
+OBSERVATION, ACTIONS = vector(3), box((-1.0, -1.0), (1.0, 1.0))
 WEIGHT = torch.tensor([[0.2, -0.1], [0.05, 0.3], [-0.25, 0.1]])
 SETTINGS = BCOptions(hidden=[16], batch_size=32, learning_rate=1e-2, dropout=0.1)
 
 
 def batch(streams, size=32, spread=0.1):
     """Actions of a linear policy with Gaussian noise."""
-    rows = torch.zeros(len(streams), size, LAYOUT.width)
-    rows[..., :3] = streams.normal("observations", (size, 3))
-    rows[..., LAYOUT.action] = rows[..., :3] @ WEIGHT + spread * streams.normal("noise", (size, 2))
-    return Batch(rows, LAYOUT)
+    minibatch = random_batch(streams, size, OBSERVATION, ACTIONS)
+    mean = minibatch.observation.vector @ WEIGHT
+    return changed(minibatch, action=mean + spread * streams.normal("noise", (size, 2)))
 
 
 def make(seeds, settings=SETTINGS, statistics=()):
-    return BC(settings, LearnerInputs(Streams(seeds), 3, 2, CPU, NetworkLayers(), *statistics))
+    inputs = (Streams(seeds), OBSERVATION, ACTIONS, CPU, NetworkLayers())
+    return BC(settings, LearnerInputs(*inputs, *statistics))
 
 
 def train(learner, streams, updates, **changes):
@@ -52,7 +54,7 @@ def test_a_linear_policy_and_its_spread_are_recovered():
 def test_the_loss_is_the_mean_negative_log_likelihood():
     learner = make([0, 1], replace(SETTINGS, dropout=0.0))
     minibatch = batch(Streams([0, 1]))
-    log_prob = learner.policy().log_prob(minibatch.observations, minibatch.actions)
+    log_prob = learner.policy().log_prob(minibatch.observation.vector, minibatch.action)
     loss = learner.update(minibatch, {})["loss/actor"]
     torch.testing.assert_close(loss, -log_prob.mean(-1).detach())
 
@@ -73,7 +75,7 @@ def test_a_seed_that_is_not_finite_is_frozen_and_the_others_notice_nothing():
         healthy.update(minibatch, draws)
         if step == 2:
             frozen = learner.policy().log_std[0].clone()
-            minibatch.rows[0, 3, LAYOUT.action] = torch.nan
+            minibatch = changed(minibatch, action=poisoned(minibatch.action, 0, 3))
         learner.update(minibatch, draws)
     assert learner.alive.tolist() == [False, True]
     assert torch.equal(learner.policy().log_std[0], frozen)
@@ -81,6 +83,55 @@ def test_a_seed_that_is_not_finite_is_frozen_and_the_others_notice_nothing():
         learner.policy().parameters(), healthy.policy().parameters(), strict=True
     ):
         assert torch.equal(one[1], other[1])
+
+
+def test_choices_are_cloned_by_the_cross_entropy():
+    """Thirty steps against PyTorch's own layers, loss and optimiser, one network a seed."""
+    choices, settings = DiscreteActions(4, start=7), replace(SETTINGS, dropout=0.0)
+    learner = BC(settings, LearnerInputs(Streams([0, 1]), OBSERVATION, choices, CPU))
+    networks = [plain_copy(learner.policy(), index) for index in range(2)]
+    optimisers = [torch.optim.Adam(one.parameters(), settings.learning_rate) for one in networks]
+    streams = Streams([0, 1]).child("batches")
+    for _ in range(30):
+        minibatch = random_batch(streams, 32, OBSERVATION, choices)
+        assert sorted(minibatch.action.unique().tolist()) == [0, 1, 2, 3]
+        said = learner.update(minibatch, learner.draws(streams))["loss/actor"]
+        for index, (network, optimiser) in enumerate(zip(networks, optimisers, strict=True)):
+            scores = network(minibatch.observation.vector[index])
+            loss = torch.nn.functional.cross_entropy(scores, minibatch.action[index])
+            torch.testing.assert_close(said[index], loss.detach())
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    for index, network in enumerate(networks):
+        for ours, theirs in zip(
+            plain_copy(learner.policy(), index).parameters(), network.parameters(), strict=True
+        ):
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def plain_copy(policy, index):
+    """The network of one seed, in PyTorch's own layers."""
+    layers = []
+    for layer in (policy.mlp.hidden_0, policy.mlp.output):
+        weight = layer.weight[index].detach()
+        layers += [torch.nn.Linear(*weight.shape), torch.nn.ReLU()]
+        layers[-2].weight.data.copy_(weight.mT)
+        layers[-2].bias.data.copy_(layer.bias[index, 0].detach())
+    return torch.nn.Sequential(*layers[:-1])
+
+
+def test_choices_that_follow_from_the_vector_are_recovered():
+    choices, settings = DiscreteActions(3), replace(SETTINGS, dropout=0.0)
+    learner = BC(settings, LearnerInputs(Streams([0]), OBSERVATION, choices, CPU))
+    streams = Streams([0]).child("batches")
+    for _ in range(200):
+        minibatch = random_batch(streams, 32, OBSERVATION, choices)
+        largest = minibatch.observation.vector.argmax(-1)
+        learner.update(changed(minibatch, action=largest), learner.draws(streams))
+    seen = random_batch(streams, 400, OBSERVATION, choices).observation
+    right = learner.policy().act(seen, None) == seen.vector.argmax(-1)
+    assert right.float().mean() > 0.9
 
 
 def rates(learner):

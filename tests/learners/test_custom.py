@@ -7,14 +7,16 @@ import pytest
 import torch
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
+from jsrl.core.protocols import Consumes, DataNeeds
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import TransitionLayout
 from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.jumpstart.curricula import ConstantCurriculum
 from jsrl.learners.custom import CustomOptions
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.online import OnlineRunner
-from jsrl.rollout.replay import OnlineBuffer, Replay
+from jsrl.rollout.replay import Replay
+from jsrl.rollout.transition_store import TransitionStore
 from jsrl.run.build import build_learner
 from jsrl.settings.schema import ActivationConfig
 
@@ -39,12 +41,19 @@ class Loop:
 
     def __init__(self, settings, seeds):
         spec, streams = describe_env(settings), Streams(seeds)
-        layout = TransitionLayout(spec.observation_size, spec.action_size)
         self.learner = build(spec, seeds)
         environments = Environments(settings, len(seeds))
         collector = Collector(environments, spec, 1, streams.child("collector"), CPU)
-        buffer = OnlineBuffer(len(seeds), 1000, layout, CPU)
-        replay = Replay(layout, None, buffer, 32, None, CPU)
+        buffer = TransitionStore(
+            spec.observation,
+            spec.actions,
+            num_seeds=len(seeds),
+            num_envs=1,
+            capacity=1000,
+            discount=self.learner.needs.discount,
+            device=CPU,
+        )
+        replay = Replay(None, buffer, 32, None, CPU)
         self.runner = OnlineRunner(
             *(collector, buffer, replay, self.learner),
             *(streams.child("online"), streams.child("learner"), 1, 1.0, 32),
@@ -72,7 +81,7 @@ def test_a_td3_of_ones_own_learns_online_for_two_seeds_on_pendulum():
 def test_it_finds_the_action_that_is_rewarded():
     # Each step pays its action's first component: the best action there is 1.
     loop = Loop(COUNTING, [0, 1])
-    states = torch.tensor([[0.0, 0.0, 0.0], [0.5, 1.0, 0.5]]).expand(2, -1, -1)
+    states = Observation(torch.tensor([[0.0, 0.0, 0.0], [0.5, 1.0, 0.5]]).expand(2, -1, -1))
     before = loop.learner.policy().act(states, None)[..., 0].mean(1)
     loop.run(300)
     after = loop.learner.policy().act(states, None)[..., 0].mean(1)
@@ -107,6 +116,7 @@ def test_seeds_of_a_custom_learner_are_initialised_alone_as_in_company():
         ({"target": f"{TD3_FILE}:TD4"}, "nearest: TD3"),
         ({"arguments": {"hiden": [8]}}, "learner.arguments"),
         ({"target": f"{__file__}:OnPolicy", "arguments": {}}, "whole rollouts"),
+        ({"target": f"{__file__}:Silent", "arguments": {}}, "Silent' has no attribute needs"),
     ],
 )
 def test_what_is_wrong_with_a_custom_learner_is_named(changes, words):
@@ -114,12 +124,35 @@ def test_what_is_wrong_with_a_custom_learner_is_named(changes, words):
         build(describe_env(PENDULUM), [0], **changes)
 
 
+def test_one_that_takes_n_step_transitions_is_made_for_any_environment():
+    for settings in (PENDULUM, EnvSettings(fakes.PICTURED), EnvSettings(fakes.CHOOSING)):
+        spec = describe_env(settings)
+        options = CustomOptions(kind="custom", target=f"{__file__}:NStep")
+        options.check_environment(spec)
+        learner = build(spec, [0], target=options.target, arguments={})
+        assert learner.sizes == (spec.observation.size, spec.actions.size, 32)
+
+
+class NStep:
+    """Takes returns of five steps."""
+
+    needs = DataNeeds(Consumes.N_STEP, (("critic",), ("critic", "actor")), n_step=5)
+
+    def __init__(self, streams, observation_size, action_size, batch_size, device):
+        self.sizes = (observation_size, action_size, batch_size)
+
+
 class OnPolicy:
     """Asks for what the runner does not feed."""
 
-    from jsrl.core.protocols import Consumes
+    needs = DataNeeds(Consumes.ROLLOUTS, (("actor",),))
 
-    consumes = Consumes.ROLLOUTS
+    def __init__(self, streams, observation_size, action_size, batch_size, device):
+        pass
+
+
+class Silent:
+    """Does not say what its updates take."""
 
     def __init__(self, streams, observation_size, action_size, batch_size, device):
         pass

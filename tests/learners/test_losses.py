@@ -58,10 +58,10 @@ def test_the_weighted_log_likelihood_is_a_mean_within_each_seed():
 
 
 def test_a_termination_ends_the_bootstrap_and_nothing_else_does():
-    target = bootstrapped_target(
-        torch.tensor([[1.0, 1.0]]), torch.tensor([[0.0, 1.0]]), torch.tensor([[10.0, 10.0]]), 0.9
-    )
-    torch.testing.assert_close(target, torch.tensor([[10.0, 1.0]]))
+    # γ of one step is 0.9; of three steps that no termination ends, 0.729.
+    reward, discount = torch.tensor([[1.0, 1.0, 2.0]]), torch.tensor([[0.9, 0.0, 0.729]])
+    target = bootstrapped_target(reward, discount, torch.tensor([[10.0, 10.0, 10.0]]))
+    torch.testing.assert_close(target, torch.tensor([[10.0, 1.0, 9.29]]))
 
 
 @pytest.mark.parametrize(("reduction", "share"), [("sum", 1.0), ("mean", 0.5)])

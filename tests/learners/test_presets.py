@@ -8,17 +8,18 @@ import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
+from specs import box_spec
 
 from jsrl.commands.schemas import register
-from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.learners.bc import BC
 from jsrl.learners.iql import IQL
+from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.run.build import build_learner
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 LOG_STD_OF_WSRL = [math.log(1e-5), math.log(10)]
-SPEC = EnvSpec("Fake-v0", 4, 2, (("observation", 0, 4),), (-1.0, -1.0), (1.0, 1.0), 50)
+SPEC = box_spec("Fake-v0", 4, (-1.0, -1.0), (1.0, 1.0), 50)
 
 # Of all three: two hidden layers of 256, ReLU, Adam 3e-4, batch 256, γ 0.99, target rate 0.005,
 # exp-advantage clipped at 100.
@@ -110,6 +111,7 @@ def test_a_preset_has_the_published_numbers(name):
     assert vars(learner.options) == COMMON | expected | {
         "compile": False,
         "data_action_clip": data_clip,
+        "encoder": EncoderOptions(),
     }
 
 

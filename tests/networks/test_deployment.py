@@ -24,7 +24,7 @@ from jsrl.networks.policies import GaussianPolicy
 def deployed(name: str, seed: int = 0, **kwargs: Any) -> DeployedPolicy:
     """A policy with random weights for the environment with bounds ``name``."""
     spec = describe_env(EnvSettings(ID, bounded(name, **kwargs)))
-    policy = GaussianPolicy(1, spec.observation_size, spec.action_size, (16,))
+    policy = GaussianPolicy(1, spec.observation.size, spec.actions.size, (16,))
     policy.mlp.initialise(INITIALISATIONS["orthogonal"], Streams([7]), "actor")
     return DeployedPolicy.of(policy, spec_values(spec), seed)
 

@@ -11,10 +11,11 @@ from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
 from jsrl.networks.encoders import encoders
 from jsrl.networks.encoders.convolution import SCHEMES, SeedConv2d
+from jsrl.networks.encoders.encoder import NONE
 from jsrl.networks.encoders.impala import SeedMaxPool
 from jsrl.networks.layers import SeedLinear
 
-KINDS = encoders.names()
+KINDS = [kind for kind in encoders.names() if kind != NONE]
 
 
 def encoder(kind, seeds, shape, **options):

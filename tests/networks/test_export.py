@@ -13,6 +13,7 @@ from small_runs import train_here
 
 from jsrl.core.checkpoint import newest_checkpoint
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks import export
 from jsrl.networks.activations import ACTIVATIONS
@@ -40,7 +41,7 @@ def policy(normalise_observations=True, **arguments):
 
 
 def same_actions(made, index, obs):
-    return made.select(index).act(torch.tensor(obs)[None], None)[0].numpy()
+    return made.select(index).act(Observation(torch.tensor(obs)[None]), None)[0].numpy()
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
@@ -231,7 +232,7 @@ def test_an_early_checkpoint_without_bounds_takes_them_from_its_configuration(tm
     train_here(tmp_path / "run", *overrides("weak"), *plain)
     path = newest_checkpoint(tmp_path / "run")
     state = torch.load(path, weights_only=True)
-    for key in ("action_low", "action_high", "action_shape", "observation_shapes"):
+    for key in ("action_low", "action_high", "actions", "observation"):
         del state["environment"][key]
     torch.save(state, path)
     assert np.abs(load_policy(tmp_path / "run", 0).predict(np.zeros(3))[0]).max() <= 0.4

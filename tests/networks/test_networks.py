@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.activations import ACTIVATIONS
 from jsrl.networks.layers import (
@@ -159,7 +160,8 @@ def test_a_seed_acts_bitwise_the_same_alone_and_in_company(
 ):
     together = GaussianPolicy(3, observation, action, (width, width))
     random_parameters(together)
-    obs = torch.randn(3, envs, observation, generator=torch.Generator().manual_seed(4))
+    drawn = torch.randn(3, envs, observation, generator=torch.Generator().manual_seed(4))
+    obs = Observation(drawn)
     company, own = (Streams([0, 1, 2]), Streams([2])) if samples else (None, None)
     alone = together.select(2)
     for _ in range(2):
@@ -267,17 +269,17 @@ def test_the_standard_deviation_is_kept_in_its_range():
 def test_without_streams_the_mode_acts_and_with_them_a_sample():
     policy, obs = policy_with(), observations()
     mean, log_std = policy(obs)
-    assert torch.equal(policy.act(obs, None), mean.detach())
+    assert torch.equal(policy.act(Observation(obs), None), mean.detach())
     noise = Streams([3, 4]).normal("action_noise", (5, 2))
     expected = (mean + log_std.exp() * noise).clamp(-1, 1)
-    assert torch.equal(policy.act(obs, Streams([3, 4])), expected.detach())
-    assert not policy.act(obs, None).requires_grad
+    assert torch.equal(policy.act(Observation(obs), Streams([3, 4])), expected.detach())
+    assert not policy.act(Observation(obs), None).requires_grad
 
 
 def test_actions_are_clipped_to_the_policys_own_bound():
     policy = policy_with(tanh_mean=False, action_clip=0.99999)
     policy.mlp.output.bias.data.fill_(50.0)
-    assert (policy.act(observations(), Streams([0, 1])) == 0.99999).all()
+    assert (policy.act(Observation(observations()), Streams([0, 1])) == 0.99999).all()
 
 
 def test_observations_are_normalised_where_asked_for_and_only_once():
@@ -286,7 +288,7 @@ def test_observations_are_normalised_where_asked_for_and_only_once():
     normalising.observation_std.copy_(torch.tensor([2.0, 4.0, 0.5]))
     obs = observations()
     seen = (obs - torch.tensor([1.0, 2.0, 3.0])) / torch.tensor([2.0, 4.0, 0.5])
-    assert torch.equal(normalising.act(obs, None), plain.act(seen, None))
+    assert torch.equal(normalising.act(Observation(obs), None), plain.act(Observation(seen), None))
     plain.observation_mean.fill_(7.0)
     assert torch.equal(plain.normalise(obs), obs)
 
@@ -295,7 +297,8 @@ def test_a_policy_is_rebuilt_from_plain_values_and_weights():
     policy = policy_with(normalise_observations=True, tanh_mean=False, layer_norm=True)
     policy.observation_mean.fill_(0.3)
     rebuilt = build_policy(policy.describe(), policy.state_dict())
-    assert torch.equal(rebuilt.act(observations(), None), policy.act(observations(), None))
+    obs = Observation(observations())
+    assert torch.equal(rebuilt.act(obs, None), policy.act(obs, None))
     assert not any(parameter.requires_grad for parameter in rebuilt.parameters())
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.protocols import ExportablePolicy, SamplingPolicy, SavablePolicy
 from jsrl.core.streams import Streams
 from jsrl.networks.layers import INITIALISATIONS
@@ -24,7 +25,7 @@ class Scaled(SeedPolicy):
         self.register_buffer("shared", torch.tensor([factor]))
 
     def mode(self, obs):
-        return (self.weight * self.shared * obs[..., : self.action_size]).clamp(-1, 1)
+        return (self.weight * self.shared * obs.vector[..., : self.action_size]).clamp(-1, 1)
 
     def act(self, obs, streams):
         return self.mode(obs)
@@ -43,7 +44,8 @@ def test_a_policy_is_made_again_from_plain_values_and_tensors():
     assert description["arguments"]["shape"] == [1, 2]
     again = build_policy(description, policy.state_dict())
     assert type(again) is Scaled
-    assert torch.equal(again.act(OBS.expand(3, -1, -1), None), policy.mode(OBS.expand(3, -1, -1)))
+    seen = Observation(OBS.expand(3, -1, -1))
+    assert torch.equal(again.act(seen, None), policy.mode(seen))
     assert not any(p.requires_grad for p in again.parameters())
 
 
@@ -81,7 +83,7 @@ def test_samples_come_from_the_named_streams_of_the_chosen_seeds():
     policy = GaussianPolicy(2, 3, 2, (4,))
     policy.mlp.initialise(INITIALISATIONS["orthogonal"], Streams([0, 1]), "actor")
     obs = OBS.expand(2, -1, -1)
-    found = policy.sample(obs, Streams([0, 1]), "own name", [False, True])
+    found = policy.sample(Observation(obs), Streams([0, 1]), "own name", [False, True])
     noise = Streams([0, 1]).normal("own name", (8, 2))
     mean = torch.tanh(policy.mlp(obs))
     assert torch.equal(found[0], mean[0].clamp(-1, 1))

@@ -13,6 +13,8 @@ from jsrl.core.specs import (
     ObservationSpec,
     VectorPart,
 )
+from jsrl.core.transitions import Moment
+from jsrl.envs import make
 
 IMAGE = (1, 2, 3)
 VECTOR = ObservationSpec((VectorPart(("a",), (2,)),))
@@ -60,7 +62,6 @@ class Step:
     terminated: bool
     truncated: bool
     by_guide: bool
-    share: float
     stage: int
     goes_on: bool = False
 
@@ -94,7 +95,6 @@ class Walk:
             terminated=terminated,
             truncated=truncated,
             by_guide=draw() < 0.5,
-            share=float(np.float32(draw())),
             stage=int(self.generator.integers(4)),
         )
         one.goes_on = not terminated and not truncated and draw() >= jump
@@ -107,22 +107,27 @@ def add(store, spec, actions, steps):
     """Store ``steps[s][e]``."""
 
     def column(name, kind):
-        return np.array([[getattr(one, name) for one in row] for row in steps], kind)
+        return np.array([getattr(one, name) for row in steps for one in row], kind)
 
-    action = torch.from_numpy(column("action", np.int64))
-    if actions is BOX:
-        action = torch.stack([action / 50, -action / 50, action * 0.0], -1)
-    store.add(
+    chosen = column("action", np.int64)
+    share = chosen.astype(np.float32) / 50
+    moment = Moment(
         observation=numbered(spec, column("observation", float)),
-        action=action,
-        reward=column("reward", np.float32),
-        next_observation=numbered(spec, column("successor", float)),
+        actions=chosen if actions is CHOICE else np.stack([share, -share, share * 0], -1),
+        episodes=np.zeros(len(chosen), np.int64),
+        times=np.zeros(len(chosen), np.int64),
+        by_guide=column("by_guide", bool),
+        stages=column("stage", np.int64),
+        counts=np.ones(len(chosen), bool),
+    )
+    step = make.Step(
+        observation=numbered(spec, column("successor", float)),
+        rewards=column("reward", np.float32),
         terminated=column("terminated", bool),
         truncated=column("truncated", bool),
-        by_guide=column("by_guide", bool),
-        share=column("share", np.float32),
-        stage=column("stage", np.int64),
+        successes=np.full(len(chosen), np.nan, np.float32),
     )
+    store.add(moment, step)
 
 
 def expected(steps, index, n, discount):
@@ -143,6 +148,6 @@ def expected(steps, index, n, discount):
         "terminated": one.terminated,
         "truncated": one.truncated,
         "by_guide": first.by_guide,
-        "share": first.share,
+        "share": not first.by_guide,
         "stage": first.stage,
     }

@@ -1,23 +1,28 @@
 """The collector: who acts when, what is stored, and how it resumes."""
 
-import io
-
 import fakes
 import numpy as np
 import pytest
 import torch
+from collected import (
+    assert_equal,
+    assert_resumes_bitwise,
+    make,
+    run,
+    through_a_file,
+    together,
+)
 from fakes import ACTION_SIZE, CountingEnv, FakeGuide, FakePolicy, FixedSteps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.core.transitions import Batch, TransitionLayout
-from jsrl.envs.make import Environments, EnvSettings, describe_env
+from jsrl.envs.make import EnvSettings, describe_env
 from jsrl.jumpstart.curricula import RandomCurriculum
-from jsrl.rollout.collector import Collector
+from jsrl.rollout.transition_store import TransitionStore
 
 CPU = torch.device("cpu")
-LAYOUT = TransitionLayout(fakes.OBSERVATION_SIZE, ACTION_SIZE)
 START, CLOCK, TOTAL = range(3)
 """Columns of the fake environment's observation."""
 POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False}, max_episode_steps=20)
@@ -25,31 +30,6 @@ POINTMAZE = EnvSettings("PointMaze_UMaze-v3", {"continuing_task": False}, max_ep
 
 def counting(**kwargs):
     return EnvSettings(fakes.COUNTING, kwargs)
-
-
-def make(seeds, num_envs, env_settings):
-    return Collector(
-        Environments(env_settings, len(seeds) * num_envs),
-        describe_env(env_settings),
-        num_envs,
-        Streams(seeds).child("collector"),
-        CPU,
-    )
-
-
-def run(collector, steps, policy, guide, curricula):
-    """The transitions of all steps ``[T, S, E, width]`` and the episodes that ended."""
-    rows, episodes = [], []
-    for _ in range(steps):
-        latest, ended = collector.step(policy, guide, curricula)
-        rows.append(torch.from_numpy(latest.copy()))
-        episodes += ended
-    return torch.stack(rows), episodes
-
-
-def fields(rows):
-    """The rows as a batch whose fields are ``[T, S·E, …]``."""
-    return Batch(rows.flatten(1, 2), LAYOUT)
 
 
 @settings(max_examples=40)
@@ -62,10 +42,10 @@ def test_the_guide_acts_in_exactly_the_first_h_steps_of_every_episode(steps, num
     seeds, guide = list(range(len(steps))), FakeGuide()
     collector = make(seeds, num_envs, counting(lengths=tuple(lengths)))
     rows, episodes = run(collector, 25, FakePolicy(), guide, [FixedSteps(h) for h in steps])
-    own_clock = rows[..., CLOCK]
+    own_clock = rows.seen[..., CLOCK]
     h = torch.tensor(steps).view(1, -1, 1)
-    assert torch.equal(rows[..., LAYOUT.by_guide], (own_clock < h).float())
-    assert guide.rows() == rows[..., LAYOUT.by_guide].sum()
+    assert torch.equal(rows.by_guide, own_clock < h)
+    assert guide.rows() == rows.by_guide.sum()
     for episode in episodes:
         assert episode.guide_steps == min(steps[episode.seed_index], episode.length)
     if not any(steps):
@@ -76,23 +56,73 @@ def test_the_guide_is_asked_for_its_own_rows_with_the_observations_of_that_step(
     guide = FakeGuide()
     collector = make([0, 1], 2, counting(lengths=(2, 5)))
     rows, _ = run(collector, 15, FakePolicy(), guide, [FixedSteps(2), FixedSteps(4)])
-    asked = [step for step in rows if step[..., LAYOUT.by_guide].any()]
-    assert len(asked) == len(guide.calls)
-    for step, (observations, mask) in zip(asked, guide.calls, strict=True):
-        assert torch.equal(mask, step[..., LAYOUT.by_guide].bool())
-        assert torch.equal(observations, step[..., :3])
+    asked = rows[rows.by_guide.any((1, 2))]
+    assert len(asked.by_guide) == len(guide.calls)
+    for by_guide, seen, (observations, mask) in zip(
+        asked.by_guide, asked.seen, guide.calls, strict=True
+    ):
+        assert torch.equal(mask, by_guide)
+        assert torch.equal(observations, seen)
 
 
 def test_each_row_holds_the_action_of_whoever_acted():
     policy, guide = FakePolicy(noise=0.0), FakeGuide(answer=0.5)
     rows, _ = run(make([0, 1], 2, counting()), 12, policy, guide, [FixedSteps(2)] * 2)
-    by_guide = rows[..., LAYOUT.by_guide].bool()
-    own = torch.stack([policy.act(step[..., :3], None) for step in rows])
-    assert torch.equal(rows[by_guide][:, LAYOUT.action], torch.full((int(by_guide.sum()), 2), 0.5))
-    assert torch.equal(rows[~by_guide][:, LAYOUT.action], own[~by_guide])
+    by_guide = rows.by_guide
+    own = torch.stack([policy.act(Observation(seen), None) for seen in rows.seen])
+    assert torch.equal(rows.action[by_guide], torch.full((int(by_guide.sum()), 2), 0.5))
+    assert torch.equal(rows.action[~by_guide], own[~by_guide])
     # What was stored is what was executed: the environment adds its actions up.
-    moved = rows[..., LAYOUT.next_observation][..., TOTAL] - rows[..., TOTAL]
-    torch.testing.assert_close(moved, rows[..., LAYOUT.action].sum(-1), atol=1e-5, rtol=0)
+    moved = rows.next_observation.vector[..., TOTAL] - rows.seen[..., TOTAL]
+    torch.testing.assert_close(moved, rows.action.sum(-1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("env_id", [fakes.COUNTING, fakes.PICTURED, fakes.CHOOSING])
+def test_what_was_collected_is_what_a_store_gives_back(env_id):
+    env_settings = EnvSettings(env_id, {"lengths": (2, 3, 7)})
+    spec, chooses = describe_env(env_settings), env_id == fakes.CHOOSING
+    store = TransitionStore(
+        spec.observation,
+        spec.actions,
+        num_seeds=2,
+        num_envs=3,
+        capacity=60,
+        discount=0.5,
+        device=CPU,
+    )
+    collector, policy = make([0, 1], 3, env_settings), FakePolicy(chooses=chooses)
+    guide, curricula = FakeGuide(chooses=chooses), [FixedSteps(1, stage=2), FixedSteps(3, stage=5)]
+
+    class Watched:
+        """The same collector, whose steps go into the store too."""
+
+        guide_steps = collector.guide_steps
+
+        def step(self, *arguments):
+            taken = collector.step(*arguments)
+            store.add(*taken[:2])
+            return taken
+
+    rows, _ = run(Watched(), 20, policy, guide, curricula)
+    batch = store.sample(torch.arange(60).expand(2, -1))
+    expected = {
+        "action": rows.action,
+        "reward": rows.reward,
+        "discount": 0.5 * ~rows.terminated,
+        "terminated": rows.terminated.float(),
+        "truncated": rows.truncated.float(),
+        "by_guide": rows.by_guide.float(),
+        "share": (~rows.by_guide).float(),
+        "stage": rows.stage.float(),
+    }
+    for name, tensor in expected.items():
+        assert torch.equal(getattr(batch, name), tensor.transpose(0, 1).flatten(1, 2)), name
+    for name in ("observation", "next_observation"):
+        mine = getattr(batch, name)
+        theirs = getattr(rows, name).for_each(lambda t: t.transpose(0, 1).flatten(1, 2))
+        assert torch.equal(mine.vector, theirs.vector)
+        assert mine.images.keys() == theirs.images.keys()
+        assert all(torch.equal(mine.images[k], theirs.images[k]) for k in mine.images)
 
 
 def test_the_exploration_policy_is_asked_at_every_step():
@@ -103,17 +133,17 @@ def test_the_exploration_policy_is_asked_at_every_step():
 
 def test_without_a_guide_nobody_else_acts_whatever_the_curriculum_says():
     rows, episodes = run(make([0], 2, counting()), 8, FakePolicy(), None, [FixedSteps(4)])
-    assert rows[..., LAYOUT.by_guide].sum() == 0
+    assert rows.by_guide.sum() == 0
     assert {episode.guide_steps for episode in episodes} == {0}
 
 
 def test_every_environment_has_a_clock_of_its_own():
     collector = make([0, 1], 3, counting(lengths=(2, 3, 7)))
     rows, episodes = run(collector, 30, FakePolicy(), FakeGuide(), [FixedSteps(1)] * 2)
-    ended = (rows[..., LAYOUT.terminated] + rows[..., LAYOUT.truncated]).bool()
+    ended = rows.ended
     clocks = np.zeros((2, 3))
-    for step, over in zip(rows, ended, strict=True):
-        assert np.array_equal(step[..., CLOCK].numpy(), clocks)
+    for seen, over in zip(rows.seen, ended, strict=True):
+        assert np.array_equal(seen[..., CLOCK].numpy(), clocks)
         clocks = np.where(over.numpy(), 0, clocks + 1)
     assert len({tuple(over.flatten().tolist()) for over in ended}) > 3
     assert len(episodes) == ended.sum()
@@ -124,9 +154,9 @@ def test_h_and_stage_are_drawn_at_an_episodes_start_and_kept_to_its_end():
     first, _ = run(collector, 2, FakePolicy(), guide, [FixedSteps(4, stage=0)])
     # The curriculum moves on in the middle of the episode.
     rest, _ = run(collector, 10, FakePolicy(), guide, [FixedSteps(1, stage=1)])
-    rows = torch.cat([first, rest])[:, 0, 0]
-    assert rows[:, LAYOUT.by_guide].tolist() == [1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0]
-    assert rows[:, LAYOUT.stage].tolist() == [0] * 6 + [1] * 6
+    rows = together([first, rest])[:, 0, 0]
+    assert rows.by_guide.tolist() == [1, 1, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0]
+    assert rows.stage.tolist() == [0] * 6 + [1] * 6
     assert collector.guide_steps.tolist() == [[1]]
 
 
@@ -134,15 +164,14 @@ def test_h_and_stage_are_drawn_at_an_episodes_start_and_kept_to_its_end():
 def test_the_last_observation_of_an_episode_is_its_own_and_not_the_next_ones(end):
     rows, _ = run(make([0], 1, counting(end=end)), 11, FakePolicy(), None, [FixedSteps(0)])
     rows = rows[:, 0, 0]
-    successors = rows[:, LAYOUT.next_observation]
+    seen, successors = rows.seen, rows.next_observation.vector
     assert successors[:, CLOCK].tolist() == [1, 2, 3, 4, 5] * 2 + [1]
-    assert rows[:, CLOCK].tolist() == [0, 1, 2, 3, 4] * 2 + [0]
-    assert rows[4, START] == successors[4, START]
-    assert rows[5, START] != successors[4, START]
-    flags = {name: getattr(fields(rows.view(-1, 1, 1, LAYOUT.width)), name) for name in FLAGS}
+    assert seen[:, CLOCK].tolist() == [0, 1, 2, 3, 4] * 2 + [0]
+    assert seen[4, START] == successors[4, START]
+    assert seen[5, START] != successors[4, START]
     other = FLAGS[1 - FLAGS.index(end)]
-    assert flags[end].flatten().tolist() == [0, 0, 0, 0, 1] * 2 + [0]
-    assert flags[other].sum() == 0
+    assert getattr(rows, end).tolist() == [0, 0, 0, 0, 1] * 2 + [0]
+    assert getattr(rows, other).sum() == 0
 
 
 FLAGS = ("terminated", "truncated")
@@ -152,8 +181,8 @@ def test_the_time_limit_truncates_and_does_not_terminate():
     rows, episodes = run(
         make([0], 1, counting(lengths=(50,))), 9, FakePolicy(), None, [FixedSteps(0)]
     )
-    assert rows[:, 0, 0, LAYOUT.truncated].tolist() == [0] * 8 + [1]
-    assert rows[..., LAYOUT.terminated].sum() == 0
+    assert rows.truncated[:, 0, 0].tolist() == [0] * 8 + [1]
+    assert rows.terminated.sum() == 0
     assert [episode.length for episode in episodes] == [fakes.TIME_LIMIT]
 
 
@@ -178,7 +207,7 @@ def test_finished_episodes_are_reported_with_return_success_length_and_guide_ste
     rows, episodes = run(collector, 3, FakePolicy(), FakeGuide(), [FixedSteps(1), FixedSteps(7)])
     assert [episode.seed_index for episode in episodes] == [0, 1]
     for index, episode in enumerate(episodes):
-        paid = rows[:, index, 0, LAYOUT.reward].double().sum().item()
+        paid = rows.reward[:, index, 0].double().sum().item()
         assert episode.episode_return == pytest.approx(paid)
         assert (episode.success, episode.length) == (1.0, 3)
     assert [episode.guide_steps for episode in episodes] == [1, 3]
@@ -210,7 +239,7 @@ def test_a_time_limit_that_no_episode_comes_near_costs_nothing_and_replays():
     policy = FakePolicy()
     expected, ended = run(collector, 300, policy, None, [FixedSteps(0)])
     found, ended_too = run(resumed, 300, policy, None, [FixedSteps(0)])
-    assert torch.equal(expected, found)
+    assert_equal(expected, found)
     assert [e.length for e in ended] == [e.length for e in ended_too] == [2500, 2500]
 
 
@@ -222,9 +251,9 @@ def test_a_seed_collects_bitwise_the_same_alone_and_in_company():
         guide = FakeGuide(noise=0.2)
         rows, _ = run(collector, 40, FakePolicy(), guide, [curriculum] * len(seeds))
         collected[len(seeds)] = rows
-    assert torch.equal(collected[3][:, 2:], collected[1])
-    assert 0 < collected[1][..., LAYOUT.by_guide].mean() < 1
-    assert not torch.equal(collected[3][:, 0], collected[3][:, 1])
+    assert_equal(collected[3][:, 2:], collected[1])
+    assert 0 < collected[1].by_guide.float().mean() < 1
+    assert not torch.equal(collected[3].action[:, 0], collected[3].action[:, 1])
 
 
 def test_random_guide_steps_belong_to_environment_and_episode():
@@ -245,45 +274,76 @@ def test_a_policy_that_is_not_finite_stands_still_and_is_reported_and_others_not
     healthy, broken = (make([0, 1, 2], 2, counting(lengths=(3, 4))) for _ in range(2))
     expected, _ = run(healthy, 10, FakePolicy(), None, [FixedSteps(0)] * 3)
     rows, _ = run(broken, 10, FakePolicy(broken=1), None, [FixedSteps(0)] * 3)
-    assert rows[:, 1][..., LAYOUT.action].abs().sum() == 0
-    assert rows.isfinite().all()
-    assert torch.equal(rows[:, [0, 2]], expected[:, [0, 2]])
+    assert rows.action[:, 1].abs().sum() == 0
+    assert rows.action.isfinite().all() and rows.reward.isfinite().all()
+    assert rows.seen.isfinite().all() and rows.next_observation.vector.isfinite().all()
+    assert_equal(rows[:, [0, 2]], expected[:, [0, 2]])
     assert broken.non_finite.tolist() == [False, True, False]
     assert healthy.non_finite.tolist() == [False, False, False]
 
 
-def through_a_file(state):
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return torch.load(file, weights_only=True)
-
-
-def assert_resumes_bitwise(env_settings, seeds, num_envs, cut, guide_options, further=15):
-    curricula = [RandomCurriculum((4, 2, 0))] * len(seeds)
-    collector, guide = make(seeds, num_envs, env_settings), FakeGuide(**guide_options)
-    run(collector, cut, FakePolicy(), guide, curricula)
-    state = through_a_file(collector.state_dict())
-    expected, episodes = run(collector, further, FakePolicy(), guide, curricula)
-
-    resumed, fresh_guide = make(seeds, num_envs, env_settings), FakeGuide(**guide_options)
-    assert resumed.load_state_dict(state, fresh_guide) == []
-    rows, again = run(resumed, further, FakePolicy(), fresh_guide, curricula)
-    assert torch.equal(rows, expected)
-    assert again == episodes
-    collector.close()
-    resumed.close()
+TWO_RANDOM = [RandomCurriculum((4, 2, 0))] * 2
 
 
 @pytest.mark.parametrize("cut", range(1, 13))
 def test_collecting_resumes_bitwise_in_the_middle_of_episodes(cut):
-    env_settings = counting(lengths=(2, 3, 7))
-    assert_resumes_bitwise(env_settings, [0, 1], 3, cut, {"noise": 0.2, "stateful": True})
+    assert_resumes_bitwise(
+        counting(lengths=(2, 3, 7)),
+        cut,
+        TWO_RANDOM,
+        FakePolicy,
+        lambda: FakeGuide(noise=0.2, stateful=True),
+        num_envs=3,
+    )
 
 
 @pytest.mark.parametrize("cut", [7, 20, 33])
 def test_collecting_in_a_real_maze_resumes_bitwise(cut):
-    assert_resumes_bitwise(POINTMAZE, [0, 1], 2, cut, {"noise": 0.2}, further=30)
+    assert_resumes_bitwise(
+        POINTMAZE, cut, TWO_RANDOM, FakePolicy, lambda: FakeGuide(noise=0.2), further=30
+    )
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_collecting_images_resumes_bitwise(cut):
+    rows = assert_resumes_bitwise(
+        EnvSettings(fakes.PICTURED, {"lengths": (2, 3, 7)}),
+        cut,
+        TWO_RANDOM,
+        FakePolicy,
+        lambda: FakeGuide(noise=0.2, stateful=True),
+    )
+    # The picture shows the sum of all actions, also of those before the cut.
+    seen, then = (
+        fakes.told_by(o.images["picture"]) for o in (rows.observation, rows.next_observation)
+    )
+    moved = rows.action.double().sum(-1).numpy()
+    np.testing.assert_allclose(then[..., TOTAL] - seen[..., TOTAL], moved, atol=1e-5)
+    np.testing.assert_array_equal(seen[..., CLOCK], rows.seen[..., 1])
+
+
+@pytest.mark.parametrize("cut", range(1, 13))
+def test_collecting_choices_resumes_bitwise(cut):
+    rows = assert_resumes_bitwise(
+        EnvSettings(fakes.CHOOSING, {"lengths": (2, 3, 7)}),
+        cut,
+        TWO_RANDOM,
+        lambda: FakePolicy(noise=0.9, chooses=True),
+        lambda: FakeGuide(noise=0.9, stateful=True, chooses=True),
+    )
+    assert rows.action.dtype == torch.int64
+    assert set(rows.action.flatten().tolist()) == set(range(fakes.CHOICES))
+    moved = rows.next_observation.vector[..., TOTAL] - rows.seen[..., TOTAL]
+    assert torch.equal(moved, rows.action.float())
+
+
+def test_an_environment_that_replays_in_its_vector_but_not_in_its_image_is_reported():
+    env_settings = EnvSettings(fakes.PICTURED, {"lengths": (6,), "strays": True})
+    collector = make([0], 2, env_settings)
+    run(collector, 3, FakePolicy(), None, [FixedSteps(0)])
+    state = through_a_file(collector.state_dict())
+    resumed = make([0], 2, env_settings)
+    assert resumed.load_state_dict(state, None) == [0, 1]
 
 
 def test_what_was_reported_before_a_resume_is_known_after_it():
@@ -300,14 +360,14 @@ def test_an_environment_that_does_not_replay_is_reported_and_begins_anew():
     curricula = [FixedSteps(1)]
     while True:
         rows, _ = run(collector, 1, FakePolicy(), FakeGuide(), curricula)
-        over = (rows[0, 0, :, LAYOUT.terminated] + rows[0, 0, :, LAYOUT.truncated]).bool()
+        over = rows.ended[0, 0]
         if over.any() and not over.all():
             break
     resumed = make([0], 3, env_settings)
     strayed = resumed.load_state_dict(through_a_file(collector.state_dict()), FakeGuide())
     assert strayed == (~over).nonzero().flatten().tolist()
     rows, _ = run(resumed, 6, FakePolicy(), FakeGuide(), curricula)
-    assert (rows[0, 0, :, CLOCK] == 0).all()
+    assert (rows.seen[0, 0, :, CLOCK] == 0).all()
 
 
 def test_an_environment_that_ends_early_on_replay_is_reported():

@@ -8,6 +8,7 @@ from fakes import CountingEnv, FakeGuide, FakePolicy, FixedSteps
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.jumpstart.curricula import RandomCurriculum
@@ -46,7 +47,7 @@ def one_by_one(seed, episodes, key, h, lengths):
         observation, _ = environment.reset(seed=streams.integer("reset", episode)[0])
         paid, length, over = 0.0, 0, False
         while not over:
-            seen = torch.from_numpy(observation).view(1, 1, -1)
+            seen = Observation(torch.from_numpy(observation).view(1, 1, -1))
             by_guide = length < h
             mask = torch.ones(1, 1, dtype=torch.bool)
             action = guide.act(seen, None, mask) if by_guide else policy.act(seen, None)

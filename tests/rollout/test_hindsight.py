@@ -14,6 +14,8 @@ from jsrl.core.errors import UserError
 from jsrl.core.observations import read_observation
 from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
+from jsrl.core.transitions import Moment
+from jsrl.envs.make import Step
 from jsrl.envs.specs import action_spec, observation_spec
 from jsrl.rollout.hindsight import Hindsight
 from jsrl.rollout.transition_store import TransitionStore
@@ -66,24 +68,30 @@ def make(spec=SPEC, actions=ACTIONS, seeds=1, capacity=200, n=1):
 def add(store, spec, before, after, action, reward, terminated, truncated, seeds=1):
     """The same step for every seed of a store."""
 
-    def every(value):
-        return np.full((seeds, 1), value)
+    def every(value, kind):
+        return np.full(seeds, value, kind)
 
     def observed(raw):
         stacked = {key: np.stack([value] * seeds) for key, value in raw.items()}
-        return read_observation(spec, stacked, (seeds, 1))
+        return read_observation(spec, stacked, (seeds,))
 
-    store.add(
+    moment = Moment(
         observation=observed(before),
-        next_observation=observed(after),
-        action=torch.as_tensor(action, dtype=torch.float32).expand(seeds, 1, -1),
-        reward=every(reward),
-        terminated=every(terminated),
-        truncated=every(truncated),
-        by_guide=every(False),
-        share=every(1.0),
-        stage=every(0),
+        actions=np.stack([np.asarray(action, np.float32)] * seeds),
+        episodes=every(0, np.int64),
+        times=every(0, np.int64),
+        by_guide=every(False, bool),
+        stages=every(0, np.int64),
+        counts=every(True, bool),
     )
+    step = Step(
+        observation=observed(after),
+        rewards=every(reward, np.float32),
+        terminated=every(terminated, bool),
+        truncated=every(truncated, bool),
+        successes=every(np.nan, np.float32),
+    )
+    store.add(moment, step)
 
 
 def counting_store(lengths, seeds=1, capacity=200):

@@ -247,7 +247,7 @@ def test_a_number_that_is_not_one_does_not_break_an_episode():
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
-    [({"n": 0}, "n_step=0"), ({"envs": 4, "capacity": 7}, "replay.capacity=7")],
+    [({"n": 0}, "n_step=0"), ({"envs": 4, "capacity": 7}, "online.buffer_size=7")],
 )
 def test_sizes_out_of_range_are_refused_in_one_line(arguments, words):
     with pytest.raises(UserError, match=words):
@@ -259,24 +259,26 @@ import numpy as np, resource, torch
 from pathlib import Path
 from jsrl.core.observations import Observation
 from jsrl.core.specs import BoxActions, ImagePart, ObservationSpec
+from jsrl.core.transitions import Moment
+from jsrl.envs.make import Step
 from jsrl.rollout.transition_store import TransitionStore
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 spec = ObservationSpec((), (ImagePart((), (64, 64, 3), (2, 0, 1), (3, 64, 64)),))
-images = torch.randint(0, 255, (257, 1, 1, 3, 64, 64), dtype=torch.uint8)
+images = torch.randint(0, 255, (257, 1, 3, 64, 64), dtype=torch.uint8)
 pages = int(Path("/proc/self/statm").read_text().split()[1])
 before = pages * resource.getpagesize()
 store = TransitionStore(spec, BoxActions((-1.0,), (1.0,), (1,)), num_seeds=1, num_envs=1,
     capacity=100_000, discount=0.99, device=torch.device("cpu"))
-flag = np.zeros((1, 1), bool)
-vector = torch.zeros(1, 1, 0)
+flag, number = np.zeros(1, bool), np.zeros(1, np.int64)
 for i in range(110_000):
-    ended = np.array([[i % 200 == 199]])
-    after = images[(i * 7 + 3) % 257] if ended[0, 0] else images[(i + 1) % 257]
-    store.add(observation=Observation(vector, {"observation": images[i % 257]}),
-        next_observation=Observation(vector, {"observation": after}), action=torch.zeros(1, 1, 1),
-        reward=np.zeros((1, 1)), terminated=flag, truncated=ended, by_guide=flag,
-        share=flag, stage=flag)
+    ended = np.array([i % 200 == 199])
+    after = images[(i * 7 + 3) % 257] if ended[0] else images[(i + 1) % 257]
+    seen, seen_then = (Observation(torch.zeros(1, 0), {"observation": x})
+        for x in (images[i % 257], after))
+    action = np.zeros((1, 1), np.float32)
+    store.add(Moment(seen, action, number, number, flag, number, ~flag),
+        Step(seen_then, np.zeros(1, np.float32), flag, ended, np.zeros(1, np.float32)))
 store.sample(torch.randint(0, 100_000, (1, 256)))
 print(peak() - before)
 """

@@ -23,9 +23,9 @@ from small_runs import (
 
 from jsrl.core.checkpoint import checkpoint_paths, load_checkpoint
 from jsrl.core.errors import UserError
-from jsrl.core.transitions import TransitionLayout
 from jsrl.datasets import load_hdf5
 from jsrl.loggers import read_records
+from jsrl.rollout.packing import RowLayout
 from jsrl.run.summary import MEASURES, MODES
 from jsrl.run.train import train
 
@@ -197,7 +197,9 @@ def test_a_curriculum_decides_how_long_the_guide_acts(tmp_path: Path, name: str)
     )  # fmt: skip
     state = newest_state(tmp_path)
     rows = state["runner"]["buffer"]["rows"][0]
-    acted = rows[:, TransitionLayout(4, 2).by_guide].view(-1, 2)  # [steps, environments]
+    acted = rows[:, RowLayout(4, 2, chooses=False).column("by_guide")].view(
+        -1, 2
+    )  # [steps, environments]
     steps = {"random": {0, 20}, "constant": {10}, "none": {0}, "custom": {32, 8, 2, 0}}[name]
     assert set(state["runner"]["collector"]["guide_steps"].tolist()) <= steps
     assert name == "random" or bool(acted[0].all()) == (name != "none")

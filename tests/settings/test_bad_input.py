@@ -47,7 +47,9 @@ IN_A_PROCESS = [
     train(POINTMAZE, "curriculum.tolerence=0", says=("did you mean curriculum.tolerance?",)),
     train(POINTMAZE, "seeds=[0", says=("seeds=[0", "lists as [1,2]")),
     Mistake(("evaluate",), ("run is not set", "give run=VALUE")),
-    train(ALONE, "env.id=CartPole-v1", says=("env.id='CartPole-v1'", "Discrete(2)", "continuous")),
+    train(
+        ALONE, "env.id=CartPole-v1", says=("env.id='CartPole-v1'", "choice among 2", "learner=bc")
+    ),
     train(POINTMAZE, "dataset=d4rl", "dataset.path=cut.hdf5", says=("cut.hdf5", "truncated")),
     Mistake(("dataset",), ("antmaze", "report")),
 ]
@@ -97,7 +99,7 @@ HERE = [
     train(POINTMAZE, "guide=waypoint", "start=warm", says=("start=warm", "guide=waypoint")),
     train(POINTMAZE, "env.success_key=null", says=("env.success_key", "curriculum.metric=return")),
     train(PYTHON, "guide.target=guides.py:f", "curriculum=custom", says=("curriculum.target is",)),
-    train(ALONE, "env.id=FrozenLake-v1", says=("env.id='FrozenLake-v1'", "Discrete(16)")),
+    train(ALONE, "env.id=FrozenLake-v1", says=("env.id='FrozenLake-v1'", "choice among 4", "=dqn")),
     train(ALONE, "env.kwargs.size=3", says=("env.kwargs={'size': 3}",)),
     train(DATA, says=("dataset.path is not set",)),
     train(DATA, "dataset.path=no.hdf5", says=("dataset.path=no.hdf5", "no such file")),

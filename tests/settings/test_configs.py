@@ -1,5 +1,6 @@
 """Every file under ``configs`` composes, is of the schema, and is one that a run would accept."""
 
+import operator
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ OPTIONS = [
     for group in GROUPS
     if group not in ("experiment", "grid")
     for path in sorted((config_directory() / group).glob("*.yaml"))
+] + [
+    ("learner.encoder", path.stem)
+    for path in sorted((config_directory() / "learner" / "encoder").glob("*.yaml"))
 ]
 
 NEEDS = {
@@ -65,11 +69,13 @@ def test_an_experiment_composes_passes_the_checks_and_bears_its_files_name(name:
 def test_an_option_composes_on_top_of_an_experiment_and_passes_the_checks(
     group: str, option: str
 ) -> None:
-    choice = f"{group}={option}"
+    choice = f"{group.replace('.', '/')}={option}"
     config, _ = composed("experiment=pointmaze_jsrl", choice, *NEEDS.get(choice, ()))
     check(config)
     if registry_of(group) is not None:
-        assert getattr(config, group).kind == ("iql" if option.startswith("iql") else option)
+        assert operator.attrgetter(group)(config).kind == (
+            "iql" if option.startswith("iql") else option
+        )
 
 
 @pytest.mark.parametrize("choice", [choice for choice in NEEDS if not choice.startswith("env=")])
@@ -179,6 +185,8 @@ REWARDS_AND_SHARE: dict[str, tuple[float, float, Any]] = {
     "pointmaze_naive_warmup": (1.0, -1.0, 0.25),
     "pointmaze_no_guide": (1.0, -1.0, 0.0),
     "pointmaze_offline": (1.0, -1.0, 0.25),
+    "seen_maze_bc": (1.0, 0.0, 0.25),
+    "seen_maze_jsrl": (1.0, -1.0, 0.0),
 }
 
 

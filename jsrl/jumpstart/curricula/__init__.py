@@ -4,6 +4,7 @@ A curriculum is a pure value of one seed. ``advance`` returns the next one; noth
 place, so that an evaluation can ask for guide steps without moving the training's clock.
 """
 
+from jsrl.core.discovery import import_all
 from jsrl.jumpstart.curricula.base import (
     CurriculumOptions,
     DecidingOptions,
@@ -29,3 +30,6 @@ __all__ = [
     "restore_curriculum",
     "stage_steps",
 ]
+
+# Importing a kind registers it.
+import_all(__name__, __path__)

@@ -6,13 +6,15 @@ recompile. So a recorder is attached around a single pass and removed after it (
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
+from jsrl.core.protocols import EncodesObservations, SeesImages
 from jsrl.monitor.capture.forward_passes import (
     Attachment,
     ForwardHooks,
@@ -23,6 +25,9 @@ from jsrl.monitor.capture.forward_passes import (
 INPUTS, OUTPUTS = "inputs", "outputs"
 """The names of what goes into the whole network and what comes out of it. A layer that has such a
 name cannot be captured."""
+
+CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
+"""Modules that hold others and are not called themselves."""
 
 
 class LayerCapture:
@@ -81,9 +86,38 @@ class LayerCapture:
         ]
         return PassRecorder(attachments, self._outputs, self._inputs, _copied, into, raises)
 
-    @torch.no_grad()
+    def observe(self, observation: Observation) -> dict[str, Tensor]:
+        """Activations of every layer of a policy for stored observations ``[S, B]``.
+
+        Raises:
+            UserError: if a layer was not called, or the policy sees images and there are none.
+        """
+        observation, module = observation.to(self.device), self.module
+        if isinstance(module, SeesImages) and module.images and not observation.images:
+            raise UserError(
+                "the policy sees images, and recordings hold none, so that its layers cannot be "
+                "asked again; watch it as it trains by monitor=on"
+            )
+
+        def act() -> object:
+            encoder: object = module
+            if isinstance(encoder, EncodesObservations):
+                return module(encoder.encode(observation))
+            return module(observation.vector)
+
+        return self._watched(act)
+
     def forward(self, observations: Tensor) -> dict[str, Tensor]:
-        """Activations ``[*batch, D]`` of every layer for stored observations ``[*batch, O]``.
+        """Activations ``[*batch, D]`` of every layer for stored inputs of the module.
+
+        Raises:
+            UserError: if a layer was not called.
+        """
+        return self._watched(lambda: self.module(observations))
+
+    @torch.no_grad()
+    def _watched(self, call: Callable[[], object]) -> dict[str, Tensor]:
+        """Activations of every layer in a call.
 
         Raises:
             UserError: if a layer was not called.
@@ -94,7 +128,7 @@ class LayerCapture:
         self.module.eval()
         try:
             with self.recorder(found):
-                self.module(observations)
+                call()
         finally:
             for module, mode in modes:
                 module.training = mode
@@ -119,7 +153,12 @@ class LayerCapture:
 
 def layer_names(module: nn.Module) -> list[str]:
     """``inputs``, the name of every module that contains no other one, and ``outputs``."""
-    leaves = [n for n, m in module.named_modules() if n and not any(True for _ in m.children())]
+    leaves = [
+        name
+        for name, part in module.named_modules()
+        # A list or dictionary of no modules is nothing that could be called.
+        if name and not isinstance(part, CONTAINERS) and not any(True for _ in part.children())
+    ]
     return [INPUTS, *(name for name in leaves if name not in (INPUTS, OUTPUTS)), OUTPUTS]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jsrl.core.observations import Observation, joined
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.monitor.capture.layers import LayerCapture
@@ -19,7 +20,7 @@ from jsrl.monitor.capture.steps import ACTORS, PHASES, WatchedSteps
 STEPS_AT_ONCE = 64
 """How many moments are gathered before they are passed on as watched steps."""
 
-MOMENT = tuple(f.name for f in fields(Moment))
+COLUMNS = tuple(f.name for f in fields(Moment) if f.name != "observation")
 
 CLOCKS = ("step", "offset", "calls", "largest")
 
@@ -75,9 +76,8 @@ class Observer:
         """See ``StepObserver``. Many moments are passed on at once, which costs less."""
         if not self._seen:
             # The guide acted everywhere, but the activations of the policy are wanted all the same.
-            observations = torch.from_numpy(moment.observations)
-            observations = observations.view(len(self.seeds), self.envs, -1)
-            self._seen = self.capture.forward(observations.to(self.capture.device))
+            seen = moment.observation.arranged(len(self.seeds), self.envs)
+            self._seen = self.capture.observe(seen)
         self.capture.require_all(self._seen)
         self._waiting.append((self.step, moment, self._seen))
         if len(self._waiting) >= STEPS_AT_ONCE:
@@ -89,12 +89,16 @@ class Observer:
             return
         steps, moments, seen = zip(*self._waiting, strict=True)
         self._waiting = []
-        shape = (len(steps), len(self.seeds), self.envs, -1)
+        leading = (len(steps), len(self.seeds), self.envs)
+        shape = (*leading, -1)
         # Concatenated, not stacked, which takes several times as long for so many small parts.
         columns = {
             name: np.concatenate([getattr(moment, name) for moment in moments]).reshape(shape)
-            for name in MOMENT
+            for name in COLUMNS
         }
+        observed = joined([moment.observation for moment in moments])
+        columns["observations"] = observed.vector.numpy().reshape(shape)
+        images = {n: i.numpy().reshape(*leading, *i.shape[1:]) for n, i in observed.images.items()}
         wanted = columns["counts"].squeeze(-1) & self._recorded(moments)
         columns["episodes"] = columns["episodes"] + self.offset
         self.largest = max(self.largest, int(columns["episodes"].max()))
@@ -111,7 +115,9 @@ class Observer:
                 where = torch.from_numpy(mask)
                 layers = {n: v[:, index][where.to(v.device)] for n, v in activations.items()}
                 own = {name: values[:, index][mask] for name, values in columns.items()}
-                self.sink(index, self._watched_steps(own, seed), layers)
+                steps_of_seed = self._watched_steps(own, seed)
+                seen_images = {name: image[:, index][mask] for name, image in images.items()}
+                self.sink(index, replace(steps_of_seed, images=seen_images), layers)
 
     def restart(self) -> None:
         """See ``StepObserver``: later episodes get numbers that were not used yet."""
@@ -128,7 +134,11 @@ class Observer:
         waiting = [
             {
                 "step": step,
-                "moment": {n: torch.from_numpy(v.copy()) for n, v in vars(moment).items()},
+                "moment": {
+                    "observation": moment.observation.vector.clone(),
+                    "images": {n: i.clone() for n, i in moment.observation.images.items()},
+                    **{n: torch.from_numpy(getattr(moment, n).copy()) for n in COLUMNS},
+                },
                 "seen": dict(seen),
             }
             for step, moment, seen in self._waiting
@@ -142,7 +152,7 @@ class Observer:
         self._waiting = [
             (
                 entry["step"],
-                Moment(**{name: value.numpy() for name, value in entry["moment"].items()}),
+                _moment(entry["moment"]),
                 {name: v.to(self.capture.device) for name, v in entry["seen"].items()},
             )
             for entry in state["waiting"]
@@ -161,7 +171,7 @@ class Observer:
             phase = np.full(len(actor), PHASES.index(self.phase))
         return WatchedSteps(
             observations=columns["observations"],
-            actions=columns["actions"],
+            actions=columns["actions"].astype(np.float32, copy=False),
             step=steps,
             episode=episodes,
             time=times,
@@ -188,3 +198,11 @@ class Observer:
                 self._chosen[key] = drawn < self.share * 2**31
         self._chosen = {key: self._chosen[key] for key in keys}
         return np.array([self._chosen[key] for key in keys])
+
+
+def _moment(plain: Mapping[str, Any]) -> Moment:
+    """The moment that a checkpoint holds."""
+    # An earlier version called it otherwise, and had no images.
+    vector = plain.get("observation", plain.get("observations"))
+    observation = Observation(vector, dict(plain.get("images", {})))
+    return Moment(observation, **{name: plain[name].numpy() for name in COLUMNS})

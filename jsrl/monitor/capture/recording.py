@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -116,7 +117,8 @@ class Recording:
 
 
 def _read_steps(path: Path) -> WatchedSteps:
-    return WatchedSteps(**{name: read_chunk(path, name) for name in FIELDS})
+    fields: dict[str, Any] = {name: read_chunk(path, name) for name in FIELDS}
+    return WatchedSteps(**fields)
 
 
 def _require_phase(phase: str | None) -> None:

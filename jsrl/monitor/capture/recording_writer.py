@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,8 @@ class RecordingWriter:
             )
         if self._complete:
             self._write_manifest(complete=False)
-        self._steps.append(steps)
+        # Files hold no images, which would fill the memory until then.
+        self._steps.append(replace(steps, images={}))
         self._activations.append(dict(activations))
         self._pending += len(steps)
         if self._pending >= self._chunk_rows:

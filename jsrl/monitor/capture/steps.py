@@ -1,15 +1,15 @@
 """The steps that a monitor watches: what was seen and done, when, and by whom."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Self
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from numpy.typing import NDArray
-from torch import Tensor
 
+from jsrl.core.observations import Observation
 from jsrl.core.transitions import TransitionData
 
 PHASES = ("offline", "guide", "exploration", "evaluation", "deployed")
@@ -36,6 +36,7 @@ class WatchedSteps:
         stage: the stage of the curriculum, or -1 where there is no curriculum.
         actor: an index into ``ACTORS``.
         seed: the seed of the policy.
+        images: of the observations by name, which recordings do not keep.
     """
 
     observations: Float[NDArray[np.float32], "N O"]
@@ -47,29 +48,44 @@ class WatchedSteps:
     stage: Int[NDArray[np.int64], " N"]
     actor: Int[NDArray[np.int64], " N"]
     seed: Int[NDArray[np.int64], " N"]
+    images: Mapping[str, UInt8[NDArray[np.uint8], "N C H W"]] = field(default_factory=dict)
+
+    @property
+    def observed(self) -> Observation:
+        """What was seen."""
+        images = {name: torch.from_numpy(image) for name, image in self.images.items()}
+        return Observation(torch.from_numpy(self.observations), images)
 
     @classmethod
     def concatenate(cls, parts: Sequence["WatchedSteps"]) -> Self:
         """The steps of all parts, one part after the other; there must be at least one part."""
-        return cls(
-            **{name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
-        )
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}
+        names = parts[0].images
+        images = {name: np.concatenate([part.images[name] for part in parts]) for name in names}
+        return cls(**arrays, images=images)
 
     @classmethod
-    def from_state_dict(cls, state: Mapping[str, Tensor]) -> Self:
+    def from_state_dict(cls, state: Mapping[str, Any]) -> Self:
         """Steps that were stored in a checkpoint by ``state_dict``."""
-        return cls(**{name: state[name].numpy() for name in FIELDS})
+        images = {name: image.numpy() for name, image in state.get("images", {}).items()}
+        return cls(**{name: state[name].numpy() for name in FIELDS}, images=images)
 
-    def state_dict(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Any]:
         """A copy of the steps as tensors, for a checkpoint."""
-        return {name: torch.from_numpy(getattr(self, name).copy()) for name in FIELDS}
+        arrays = {name: torch.from_numpy(getattr(self, name).copy()) for name in FIELDS}
+        if not self.images:
+            return arrays
+        images = {name: torch.from_numpy(image.copy()) for name, image in self.images.items()}
+        return {**arrays, "images": images}
 
     def __len__(self) -> int:
         return len(self.step)
 
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64] | slice) -> "WatchedSteps":
         """The steps at these places, or those where a mask is true; a slice gives a view."""
-        return WatchedSteps(**{name: getattr(self, name)[which] for name in FIELDS})
+        arrays = {name: getattr(self, name)[which] for name in FIELDS}
+        images = {name: image[which] for name, image in self.images.items()}
+        return WatchedSteps(**arrays, images=images)
 
     def where(
         self, phase: str | None = None, stage: int | None = None, seed: int | None = None
@@ -100,7 +116,7 @@ class WatchedSteps:
         return [self.take(which.reshape(-1) == i) for i in range(len(names))]
 
 
-FIELDS = tuple(field.name for field in fields(WatchedSteps))
+FIELDS = tuple(f.name for f in fields(WatchedSteps) if f.name != "images")
 """What is known of each step; these names also stand in recordings and checkpoints."""
 
 
@@ -127,7 +143,8 @@ def steps_of_dataset(
     places = np.arange(count)
     return WatchedSteps(
         observations=data.observations,
-        actions=data.actions,
+        actions=data.actions.reshape(count, -1).astype(np.float32, copy=False),
+        images={name: image.numpy() for name, image in data.observed(places).images.items()},
         step=places,
         episode=numbers,
         time=places - first_places,

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import HoldsAnt, HoldsPoint, Simulated
+from jsrl.core.foreign import HoldsAnt, HoldsPoint, Simulated
 from jsrl.core.streams import checked_seed, seed_sequence
 
 SENSOR_FAULTS = ("stuck", "biased", "noisy", "dropped", "swapped", "delayed", "rescaled")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.envs.make import EnvSettings
@@ -93,7 +94,7 @@ class AuditedPolicy:
     @torch.no_grad()
     def forward(self, steps: WatchedSteps) -> dict[str, Tensor]:
         """The activations of each layer in these steps."""
-        found = self._capture.forward(torch.from_numpy(steps.observations).unsqueeze(0))
+        found = self._capture.observe(steps.observed[None])
         return {name: values.view(len(steps), -1) for name, values in found.items()}
 
     def audit(self) -> Audit | None:
@@ -174,8 +175,12 @@ class AuditedPolicy:
         It may hold some of these layers only.
         """
         everything = LayerCapture(self._policy, ".*")
-        zeros = torch.zeros(1, 1, self._policy.observation_size)
-        own = {name: value.numel() for name, value in everything.forward(zeros).items()}
+        images = {
+            name: torch.zeros(1, 1, *shape, dtype=torch.uint8)
+            for name, shape in self._policy.images.items()
+        }
+        zeros = Observation(torch.zeros(1, 1, self._policy.observation_size), images)
+        own = {name: value.numel() for name, value in everything.observe(zeros).items()}
         recorded = read_manifest(folder)
         shared = {name: size for name, size in own.items() if name in recorded["layers"]}
         require_same_network(recorded, shared, folder)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.protocols import Policy
 from jsrl.core.streams import Streams, checked_seed
 from jsrl.monitor.capture.forward_passes import PassRecorder
@@ -239,8 +240,10 @@ class Monitor:
         self, act: Callable[..., Any], observations: Any, arguments: Any, options: Any
     ) -> Any:
         """What ``act`` answers or raises, and its activations are kept if the step is watched."""
+        # Of an observation of this package, the numbers are kept, and no images.
+        seen = observations.vector if isinstance(observations, Observation) else observations
         try:
-            step = self._episodes.begin_step(observations)
+            step = self._episodes.begin_step(seen)
         except Exception as error:  # Whoever acts is not to notice that somebody looks on.
             self._health.note("look", error)
             return act(observations, *arguments, **options)
@@ -251,7 +254,7 @@ class Monitor:
             if recorder is not None:
                 recorder.end()
         if recorder is not None and step is not None:
-            self._keep(step, observations, answer, recorder)
+            self._keep(step, seen, answer, recorder)
         self._episodes.end_step()
         return answer
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from jsrl.core.errors import UserError
@@ -69,17 +68,18 @@ def read_reference(
 def _activations(
     episode: WatchedSteps, recording: Recording, capture: LayerCapture
 ) -> dict[str, Tensor]:
-    observations = torch.from_numpy(episode.observations).to(capture.device)
+    observed = episode.observed.to(capture.device)
     # A policy of this package has an axis of seeds, here of one.
     has_seeds = isinstance(capture.module, SavablePolicy)
-    leading = observations.unsqueeze(0) if has_seeds else observations
+    if has_seeds:
+        observed = observed[None]
     try:
-        found = capture.forward(leading)
+        found = capture.observe(observed) if has_seeds else capture.forward(observed.vector)
     except RuntimeError as error:
         raise UserError(
             f"{recording.folder} does not fit: the policy, called with its observations as "
-            f"{list(leading.shape)}, says {error}; it is of another network, or of one whose "
-            "observations have more axes"
+            f"{list(observed.vector.shape)}, says {error}; it is of another network, or of one "
+            "whose observations have more axes"
         ) from error
     activations = {n: v.reshape(len(episode), -1) for n, v in found.items()}
     shared = {n: v.shape[1] for n, v in activations.items() if n in recording.sizes}

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Int
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import zeros_of
 from jsrl.core.protocols import Policy
+from jsrl.core.specs import ObservationSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionData
 from jsrl.loggers import Loggers
@@ -53,7 +54,7 @@ class TrainingMonitor:
         envs: how many environments of each seed the collector and the evaluator have.
         streams: the streams of the seeds, for all draws of the monitor.
         folder: the folder ``monitor`` of the run.
-        sizes: the sizes of an observation and of an action.
+        observation: the spec of what the policy observes.
         twin_values: gives Q ``[S, 2, N]`` of observations and actions ``[S, N, …]``, if the learner
             has two critics.
 
@@ -69,7 +70,7 @@ class TrainingMonitor:
         envs: tuple[int, int],
         streams: Streams,
         folder: Path,
-        sizes: tuple[int, int],
+        observation: ObservationSpec,
         twin_values: TwinValues | None = None,
     ) -> None:
         if not isinstance(policy, nn.Module):
@@ -84,7 +85,7 @@ class TrainingMonitor:
         self._envs = envs
         self._folder = folder
         self._device = self.capture.device
-        probe = self.capture.forward(torch.zeros(len(seeds), 1, sizes[0], device=self._device))
+        probe = self.capture.observe(zeros_of(observation, len(seeds), 1))
         self.sizes = {name: value[0].numel() for name, value in probe.items()}
         self._recording = RecordingWriter(
             *(folder / RECORDING, self.sizes, settings.chunk_rows, settings.chunks),
@@ -235,9 +236,8 @@ class TrainingMonitor:
         """A function that passes one seed's steps through its own network, as it is now."""
 
         def forward(steps: WatchedSteps) -> dict[str, Tensor]:
-            observations = torch.from_numpy(steps.observations).to(self._device)
-            everyone = observations.expand(len(self.seeds), *observations.shape)
-            found = self.capture.forward(everyone)
+            everyone = steps.observed.for_each(lambda x: x.expand(len(self.seeds), *x.shape))
+            found = self.capture.observe(everyone)
             return {
                 name: values.view(len(self.seeds), len(steps), -1)[index]
                 for name, values in found.items()

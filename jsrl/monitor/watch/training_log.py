@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from jsrl.core.files import write_whole
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.loggers import Loggers
 from jsrl.monitor.capture.samples import Sample
@@ -19,7 +20,7 @@ from jsrl.monitor.detectors.sanity import saturation_share, twin_disagreement
 from jsrl.monitor.watch.embedding import draw_embedding
 from jsrl.monitor.watch.episode_watch import Check
 
-TwinValues = Callable[[Tensor, Tensor], Tensor]
+TwinValues = Callable[[Observation, Tensor], Tensor]
 
 WatchKey = tuple[int, str, int]
 """The place of the seed, the phase and the stage."""
@@ -108,11 +109,10 @@ class TrainingLog:
         return numbers
 
     def _disagreement(self, twin_values: TwinValues, index: int, steps: WatchedSteps) -> float:
-        observations, actions = (
-            torch.from_numpy(part).to(self._device).expand(len(self._seeds), *part.shape)
-            for part in (steps.observations, steps.actions)
-        )
-        values = twin_values(observations, actions)[index]
+        seeds = len(self._seeds)
+        observed = steps.observed.to(self._device).for_each(lambda x: x.expand(seeds, *x.shape))
+        actions = torch.from_numpy(steps.actions).to(self._device)
+        values = twin_values(observed, actions.expand(seeds, *actions.shape))[index]
         return twin_disagreement(values[0], values[1])
 
 

@@ -7,8 +7,8 @@ from torch import nn
 
 from jsrl.core.errors import UserError
 from jsrl.networks.encoders.encoder import (
-    EncoderOptions,
     ImageEncoder,
+    ImageEncoderOptions,
     ImageShape,
     chain,
     chain_size,
@@ -22,7 +22,7 @@ SMALLEST = 15
 
 
 @dataclass
-class DrqOptions(EncoderOptions):
+class DrqOptions(ImageEncoderOptions):
     """Four 3×3 convolutions with ReLU, the first of stride 2; linear, LayerNorm, tanh.
 
     DrQ divides pixels by 255. DrQ-v2 (Yarats et al. 2021, arXiv 2107.09645) subtracts 0.5 then,
@@ -30,6 +30,7 @@ class DrqOptions(EncoderOptions):
     """
 
     initialisation: str = "delta_orthogonal"
+    shift: int = 4
     # Channels of each convolution.
     channels: int = 32
     # Whether 0.5 is subtracted from pixels in [0, 1], as DrQ-v2 does.

@@ -5,7 +5,7 @@ its own (Kostrikov, Yarats and Fergus 2020, arXiv 2004.13649, appendix B).
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from jaxtyping import Float, Num
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
-from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.registry import KindOptions, Registry, option_names
 from jsrl.core.streams import Streams
 from jsrl.networks.encoders.convolution import SCHEMES, SeedConv2d
 from jsrl.networks.layers import INITIALISATIONS, SeedLinear, orthogonal
@@ -22,9 +22,20 @@ from jsrl.networks.layers import INITIALISATIONS, SeedLinear, orthogonal
 ImageShape = tuple[int, int, int]
 """Channels, height and width."""
 
+NONE = "none"
+"""The kind that reads no image."""
+
 
 @dataclass
 class EncoderOptions(KindOptions):
+    """What every choice of ``learner.encoder`` has. ``none`` reads no image."""
+
+    # The encoder of images: none, or the name of one.
+    kind: str = NONE
+
+
+@dataclass
+class ImageEncoderOptions(EncoderOptions):
     """What every image encoder has."""
 
     # How many numbers describe one image.
@@ -35,11 +46,15 @@ class EncoderOptions(KindOptions):
     shared: bool = True
     # Whether one encoder reads all images of an observation; else each image has its own.
     one_for_all_images: bool = False
+    # By how many pixels images are shifted at random in an update, at most; 0: not at all.
+    shift: int = 0
 
     def check(self) -> None:
         """Raise UserError for the first value that is out of range."""
         if self.features < 1:
             raise UserError(f"learner.encoder.features={self.features} must be at least 1")
+        if self.shift < 0:
+            raise UserError(f"learner.encoder.shift={self.shift} must be at least 0")
         if self.initialisation not in SCHEMES:
             raise UserError(
                 f"learner.encoder.initialisation={self.initialisation!r} is unknown; choose one of "
@@ -142,6 +157,46 @@ class MakeEncoder(Protocol):
 
 encoders: Registry[MakeEncoder] = Registry("learner.encoder", EncoderOptions)
 """The kinds of ``learner.encoder=…``."""
+
+
+@encoders.register(NONE)
+def no_encoder(options: EncoderOptions, num_seeds: int, shape: ImageShape) -> ImageEncoder:
+    """There is none to make."""
+    raise UserError(no_encoder_for("an image"))
+
+
+def no_encoder_for(what: str) -> str:
+    """That images need an encoder, and which there are."""
+    names = [name for name in encoders.names() if name != NONE]
+    return (
+        f"the environment has {what}, and learner.encoder is not set; choose "
+        f"learner.encoder={' or '.join(names)}, or an environment of vectors"
+    )
+
+
+def encoder_options(
+    given: EncoderOptions | Mapping[str, Any] | None,
+) -> ImageEncoderOptions | None:
+    """The options of an image encoder, also from the plain values that a checkpoint holds.
+
+    None stands for no encoder, as options of the kind none do.
+
+    Raises:
+        UserError: if there is no such encoder, or it has no such option.
+    """
+    if given is None or isinstance(given, ImageEncoderOptions):
+        return given
+    if isinstance(given, EncoderOptions):
+        return None
+    options = encoders[str(given["kind"])].options
+    unknown = sorted(set(given) - set(option_names(options)))
+    if unknown:
+        raise UserError(
+            f"learner.encoder={given['kind']} has no option {unknown[0]!r}; was it stored by "
+            "another version of jsrl?"
+        )
+    made: ImageEncoderOptions = options(**given)
+    return made
 
 
 def chain(num_seeds: int, channels: int, layers: Sequence[tuple[int, int, int]]) -> nn.Sequential:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from jsrl.core.errors import UserError
 from jsrl.networks.encoders.convolution import SeedConv2d
 from jsrl.networks.encoders.encoder import (
-    EncoderOptions,
     ImageEncoder,
+    ImageEncoderOptions,
     ImageShape,
     encoders,
     require_size,
@@ -20,7 +20,7 @@ from jsrl.networks.layers import SeedLinear
 
 
 @dataclass
-class ImpalaOptions(EncoderOptions):
+class ImpalaOptions(ImageEncoderOptions):
     """Fifteen 3×3 convolutions in three sections, and a layer of 256 units with ReLU.
 
     A section is a convolution, max pooling that halves the image, and two residual blocks of two

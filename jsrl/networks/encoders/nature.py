@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from jsrl.networks.encoders.encoder import (
-    EncoderOptions,
     ImageEncoder,
+    ImageEncoderOptions,
     ImageShape,
     chain,
     chain_size,
@@ -25,7 +25,7 @@ SMALLEST = 36
 
 
 @dataclass
-class NatureOptions(EncoderOptions):
+class NatureOptions(ImageEncoderOptions):
     """Three convolutions and a layer of 512 units, all with ReLU; pixels are divided by 255."""
 
     features: int = 512

@@ -10,13 +10,19 @@ from torch import Tensor, nn
 from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
 from jsrl.networks.encoders import encoders
-from jsrl.networks.encoders.encoder import EncoderOptions, ImageEncoder, ImageShape, sizes
+from jsrl.networks.encoders.encoder import (
+    ImageEncoder,
+    ImageEncoderOptions,
+    ImageShape,
+    no_encoder_for,
+    sizes,
+)
 
 ALL_IMAGES = "all_images"
 """The name of the encoder that reads every image."""
 
 
-def check_encoder(options: EncoderOptions | None, images: Mapping[str, ImageShape]) -> None:
+def check_encoder(options: ImageEncoderOptions | None, images: Mapping[str, ImageShape]) -> None:
     """Whether these options fit an environment with these images.
 
     Args:
@@ -29,10 +35,7 @@ def check_encoder(options: EncoderOptions | None, images: Mapping[str, ImageShap
     """
     if options is None:
         if images:
-            raise UserError(
-                f"the environment has {_listed(images)}, and learner.encoder is not set; choose "
-                f"learner.encoder={' or '.join(encoders.names())}, or an environment of vectors"
-            )
+            raise UserError(no_encoder_for(_listed(images)))
         return
     make = encoders[options.kind].make
     if not images:
@@ -76,7 +79,7 @@ class ObservationEncoder(nn.Module):
 
     def __init__(
         self,
-        options: EncoderOptions | None,
+        options: ImageEncoderOptions | None,
         num_seeds: int,
         vector_size: int,
         images: Mapping[str, ImageShape],
@@ -86,7 +89,7 @@ class ObservationEncoder(nn.Module):
         check_encoder(options, images)
         self.images = dict(images)
         self.vector_size = vector_size
-        self.borrows = convolutions_of is not None
+        self.borrows = False
         one = options is not None and options.one_for_all_images
         self._encoder_of = {name: ALL_IMAGES if one else name for name in images}
         self.encoders = nn.ModuleDict()
@@ -96,8 +99,16 @@ class ObservationEncoder(nn.Module):
                 make = encoders[options.kind].make
                 self.encoders[self._key(name)] = make(options, num_seeds, shape)
         if convolutions_of is not None:
-            for key, encoder in self.encoders.items():
-                encoder.convolutions = convolutions_of.encoders[key].convolutions
+            self.borrow(convolutions_of)
+
+    def borrow(self, other: "ObservationEncoder") -> None:
+        """Use the convolutions of an encoder with the same options and images from now on.
+
+        No gradient of this encoder reaches them; the trunks stay its own.
+        """
+        self.borrows = True
+        for key, encoder in self.encoders.items():
+            encoder.convolutions = other.encoders[key].convolutions
 
     @property
     def size(self) -> int:
@@ -157,7 +168,7 @@ class ObservationEncoder(nn.Module):
 
 
 def actor_critic_encoders(
-    options: EncoderOptions | None,
+    options: ImageEncoderOptions | None,
     num_seeds: int,
     vector_size: int,
     images: Mapping[str, ImageShape],

@@ -8,6 +8,7 @@ from monitor.episodes import COLUMNS, network
 from torch import nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.monitor.capture.layers import LayerCapture, layer_names
 from jsrl.networks.layers import INITIALISATIONS
@@ -51,7 +52,7 @@ def test_hooks_change_no_output_of_a_plain_network(make):
 
 @pytest.mark.parametrize("noisy", [False, True])
 def test_hooks_change_no_action_of_the_policies_of_two_seeds(noisy):
-    policy, x, seen = gaussian(), inputs(2, 3, COLUMNS), {}
+    policy, x, seen = gaussian(), Observation(inputs(2, 3, COLUMNS)), {}
 
     def streams():
         return Streams([4, 9]) if noisy else None
@@ -100,7 +101,7 @@ def test_captured_values_are_those_of_the_layers_by_hand():
 def test_captured_values_of_seeds_are_those_of_each_seeds_policy_alone():
     policy, x, seen = gaussian(), inputs(2, 3, COLUMNS), {}
     with LayerCapture(policy, ".*").recorder(seen):
-        policy.act(x, Streams([4, 9]))
+        policy.act(Observation(x), Streams([4, 9]))
     assert set(seen) == set(layer_names(policy))
     for index in range(2):
         mlp, now = policy.mlp, x[index]
@@ -136,9 +137,10 @@ def test_stored_observations_say_what_they_said_when_they_were_acted_on():
     policy, x, seen = gaussian(), inputs(2, 4, COLUMNS), {}
     capture = LayerCapture(policy, ".*")
     with capture.recorder(seen):
-        policy.act(x, None)
-    again = capture.forward(x)
+        policy.act(Observation(x), None)
+    again = capture.observe(Observation(x))
     assert set(again) == set(seen)
+    assert all(torch.equal(capture.forward(x)[name], seen[name]) for name in seen)
     assert all(torch.equal(again[name], seen[name]) for name in seen)
     assert not any(value.requires_grad for value in again.values())
 

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,7 +19,7 @@ from jsrl.core.errors import UserError
 from jsrl.monitor.capture.recording import Recording
 from jsrl.monitor.capture.recording_files import chunk_number, chunk_paths, read_chunk
 from jsrl.monitor.capture.recording_writer import RecordingWriter
-from jsrl.monitor.capture.steps import PHASES, WatchedSteps
+from jsrl.monitor.capture.steps import FIELDS, PHASES, WatchedSteps
 
 SIZES = {"inputs": 3, "net.0": 5}
 
@@ -57,9 +57,9 @@ def fill(writer, start, stop, count=4):
 
 def same(one, other):
     return all(
-        np.array_equal(getattr(one, f.name), getattr(other, f.name))
-        and getattr(one, f.name).dtype == getattr(other, f.name).dtype
-        for f in fields(WatchedSteps)
+        np.array_equal(getattr(one, name), getattr(other, name))
+        and getattr(one, name).dtype == getattr(other, name).dtype
+        for name in FIELDS
     )
 
 
@@ -67,7 +67,7 @@ def contents(folder):
     """Every step and every layer of each file, by its name."""
     found = {}
     for path in chunk_paths(folder):
-        steps = WatchedSteps(**{f.name: read_chunk(path, f.name) for f in fields(WatchedSteps)})
+        steps = WatchedSteps(**{name: read_chunk(path, name) for name in FIELDS})
         found[path.name] = steps, {name: read_chunk(path, f"layers/{name}") for name in SIZES}
     return found
 
@@ -389,6 +389,6 @@ def test_a_recording_is_read_by_the_names_that_its_files_have_always_had(tmp_pat
     recording = Recording(tmp_path)
     found = recording.layer("mlp.activation_0", phase="evaluation")
     assert recording.interval == 4 and (found.values == 7).all()
-    assert {f.name: getattr(found.steps, f.name).tolist() for f in fields(WatchedSteps)} == {
+    assert {name: getattr(found.steps, name).tolist() for name in FIELDS} == {
         name: values.tolist() for name, values in columns.items()
     }

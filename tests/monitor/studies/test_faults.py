@@ -154,11 +154,11 @@ def test_a_sensor_of_a_real_maze_is_stuck_in_every_copy():
     environments = Environments(POINTMAZE, 2, wrap=lambda env: with_fault(env, fault))
     true = Environments(POINTMAZE, 2)
     everywhere, actions = np.ones(2, bool), np.full((2, 2), 0.5, np.float32)
-    seen, was = environments.reset(everywhere, [1, 2]), true.reset(everywhere, [1, 2])
+    seen, was = (e.reset(everywhere, [1, 2]).vector.numpy() for e in (environments, true))
     for _ in range(5):
         assert (seen[:, 0] == -3).all()
         assert np.array_equal(seen[:, 1:], was[:, 1:])
-        seen, was = environments.step(actions).observations, true.step(actions).observations
+        seen, was = (e.step(actions).observation.vector.numpy() for e in (environments, true))
     assert (was[:, 0] != -3).all()
     environments.close()
     true.close()

@@ -12,6 +12,7 @@ from monitor.episodes import COLUMNS, network, walk
 from monitor.monitored import filled, gaussian, p_values, play, unchecked, wrap
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.monitor import Monitor, Recording
 
@@ -31,10 +32,11 @@ def test_arguments_and_answers_of_a_policys_own_act_are_passed_on():
     policy = gaussian()
     monitor = wrap(policy)
     observations = torch.randn(1, 3, COLUMNS, generator=torch.Generator().manual_seed(0))
+    observed = Observation(observations)
     for streams in (lambda: None, lambda: Streams([5])):
-        bare = policy.act(observations, streams())
-        assert torch.equal(monitor.act(observations, streams()), bare)
-        assert torch.equal(monitor.act(observations, streams=streams()), bare)
+        bare = policy.act(observed, streams())
+        assert torch.equal(monitor.act(observed, streams()), bare)
+        assert torch.equal(monitor.act(observed, streams=streams()), bare)
     mean, log_std = monitor(observations)
     assert torch.equal(mean, policy(observations)[0]) and torch.equal(log_std, policy.log_std)
     with pytest.raises(UserError, match="Sequential has no act"):

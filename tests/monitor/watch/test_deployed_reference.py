@@ -8,6 +8,7 @@ from monitor.monitored import filled, gaussian, p_values, play, wrap
 from torch import nn
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.monitor import Recording
 from jsrl.monitor.watch.unfinished_episodes import MOST_STEPS, UnfinishedEpisodes
 
@@ -100,7 +101,7 @@ def test_a_saved_reference_serves_another_monitor_of_the_same_network(tmp_path):
 def test_the_reference_of_a_policy_of_the_package_can_be_loaded(tmp_path):
     def act(monitor):
         for observation in walk(rng):
-            monitor.act(torch.from_numpy(observation).view(1, 1, -1), None)
+            monitor.act(Observation(torch.from_numpy(observation).view(1, 1, -1)), None)
         return monitor.end_episode()
 
     rng, monitor = np.random.default_rng(0), wrap(gaussian())

@@ -40,7 +40,7 @@ def watched(tmp_path, stage_of, episodes_in_all=EPISODES, broken_after=None):
     config, _ = composed(*REACH, "env.max_episode_steps=24")
     settings = env_settings(config.env)
     spec, streams = describe_env(settings), Streams([0])
-    policy = GaussianPolicy(1, spec.observation_size, spec.action_size, (16, 16))
+    policy = GaussianPolicy(1, spec.observation.size, spec.actions.size, (16, 16))
     policy.mlp.initialise(INITIALISATIONS["variance_scaling"], streams, "policy")
     # It hardly moves, so that where the guide has brought it is what is seen from then on.
     policy.log_std.data.fill_(-3.0)
@@ -55,7 +55,7 @@ def watched(tmp_path, stage_of, episodes_in_all=EPISODES, broken_after=None):
         ),
         policy,
         *([0], (ENVS, 1), streams.child("monitor"), tmp_path / "monitor"),
-        (spec.observation_size, spec.action_size),
+        spec.observation,
     )
     collector.observer = monitor.online
     loggers, alarms, ended = Loggers(JsonLinesLogger(tmp_path / "metrics.jsonl", [0])), [], 0
@@ -64,7 +64,7 @@ def watched(tmp_path, stage_of, episodes_in_all=EPISODES, broken_after=None):
             policy.mlp.output.weight.data.fill_(torch.nan)
         stage, guide_steps = STAGES[ended * len(STAGES) // EPISODES]
         curricula = [FixedSteps(guide_steps, stage_of(stage))]
-        _, episodes = collector.step(policy, guide, curricula)
+        _, _, episodes = collector.step(policy, guide, curricula)
         ended += len(episodes)
         if ended // 25 > (ended - len(episodes)) // 25:
             alarms += monitor.check(ended, loggers)

@@ -1,0 +1,103 @@
+"""Offline transitions, which are the same for all seeds: stored once, and gathered by index."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from jsrl.core.specs import ActionSpec, ObservationSpec
+from jsrl.core.transitions import TransitionData
+from jsrl.rollout.packing import PackedTransitions, RowLayout
+
+OFFLINE_STAGE = -1
+
+
+class OfflineStore:
+    """N transitions of a dataset.
+
+    N-step returns are worked out once, over the transitions that follow one another: to the end of
+    an episode at most. Nobody's guide acted in them: the stage is -1, ``by_guide`` 0.
+
+    Args:
+        data: the transitions, in the order in which they were recorded.
+        spec: of the observations.
+        actions: of the actions.
+        discount: γ.
+        n_step: n, of the returns.
+        device: where minibatches are wanted; images are stored on the CPU in any case.
+        action_clip: clip actions to ± this, as some presets of IQL do with offline data.
+    """
+
+    def __init__(
+        self,
+        data: TransitionData,
+        spec: ObservationSpec,
+        actions: ActionSpec,
+        *,
+        discount: float,
+        n_step: int = 1,
+        device: torch.device,
+        action_clip: float | None = None,
+    ) -> None:
+        self.layout = RowLayout.of(spec, actions)
+        last, rewards, steps = n_step_returns(data, discount, n_step)
+        rows = np.zeros((len(data), self.layout.width), np.float32)
+        rows[:, self.layout.vector] = data.observations
+        given = data.actions
+        if action_clip is not None and not self.layout.chooses:
+            given = given.clip(-action_clip, action_clip)
+        rows[:, self.layout.action] = given.reshape(len(data), -1)
+        rows[:, self.layout.next_vector] = data.next_observations[last]
+        rows[:, self.layout.column("reward")] = rewards
+        goes_on = ~data.terminals[last]
+        rows[:, self.layout.column("discount")] = discount**steps * goes_on
+        rows[:, self.layout.column("terminated")] = data.terminals[last]
+        rows[:, self.layout.column("truncated")] = data.timeouts[last]
+        rows[:, self.layout.column("stage")] = OFFLINE_STAGE
+        self._device = device
+        self._rows = torch.from_numpy(rows).to(device)
+        self._frames: dict[str, Tensor] = {}
+        if data.frames is not None:
+            self._frames = {n: torch.from_numpy(i) for n, i in data.frames.images.items()}
+            self._at = torch.from_numpy(data.frames.at)
+            self._after = torch.from_numpy(data.frames.after[last])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def packed(self, indices: Int[Tensor, "S B"]) -> PackedTransitions:
+        """The transitions at ``indices`` (on this store's device)."""
+        rows = self._rows.index_select(0, indices.reshape(-1)).unflatten(0, indices.shape)
+        if not self._frames:
+            return PackedTransitions(rows, {}, {})
+        flat = indices.cpu().reshape(-1)
+        before, after = self._at[flat], self._after[flat]
+        return PackedTransitions(
+            rows, self._images(before, indices.shape), self._images(after, indices.shape)
+        )
+
+    def _images(self, frames: Int[Tensor, " SB"], shape: torch.Size) -> dict[str, Tensor]:
+        return {
+            name: images.index_select(0, frames).unflatten(0, shape).to(self._device)
+            for name, images in self._frames.items()
+        }
+
+
+def n_step_returns(
+    data: TransitionData, discount: float, n_step: int
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"], Int[np.ndarray, " N"]]:
+    """Of the stretch of at most n transitions that begins at each one.
+
+    Returns:
+        The index of the stretch's last transition, Σ γ^k r_k over it, and its length.
+    """
+    count = len(data)
+    # The last transition may be cut off without a flag.
+    ends = np.append(np.flatnonzero(data.terminals | data.timeouts), count - 1)
+    places = np.arange(count)
+    last = np.minimum(places + n_step - 1, ends[np.searchsorted(ends, places)])
+    total = np.zeros(count, np.float64)
+    for k in range(min(n_step, count)):
+        within = places + k <= last
+        total[within] += discount**k * data.rewards[places[within] + k]
+    return last, total.astype(np.float32), last - places + 1
