@@ -1,0 +1,216 @@
+"""Deep Q-learning for choices (Mnih et al. 2015, Nature 518), double and with n-step returns.
+
+Double: van Hasselt, Guez and Silver 2016, arXiv 1509.06461, equation 4. N-step returns as in
+Hessel et al. 2018, arXiv 1710.02298, section "Multi-step learning".
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
+from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
+from jsrl.core.ranges import at_least, one_of
+from jsrl.core.streams import Streams
+from jsrl.core.transitions import TransitionBatch
+from jsrl.learners.augmentation import RandomShifts
+from jsrl.learners.common import SeedOptimiser, copy_seeds
+from jsrl.learners.losses import bootstrapped_target, huber_loss
+from jsrl.learners.options import LearnerInputs, LearnerOptions, learners
+from jsrl.networks.epsilon_greedy import EpsilonGreedyPolicy
+from jsrl.networks.layers import INITIALISATIONS
+
+
+@dataclass
+class DQNOptions(LearnerOptions):
+    """Of ``learner=dqn``, for environments that take one choice a step."""
+
+    # Widths of the hidden layers of the network.
+    hidden: list[int] = field(default_factory=lambda: [256, 256])
+    # Of Adam.
+    learning_rate: float = 3e-4
+    # Of the weights: orthogonal, pytorch or variance_scaling.
+    initialisation: str = "pytorch"
+    # Whether the network sees observations normalised by the dataset's mean and spread.
+    normalise_observations: bool = False
+    # Discount of future rewards, in [0, 1].
+    discount: float = 0.99
+    # n, of the returns that the network learns from: so many rewards, and then the target's value.
+    n_step: int = 1
+    # Whether the network chooses the action of which the target says the value.
+    double: bool = True
+    # Updates from one copy of the network to the target to the next.
+    target_interval: int = 200
+    # Share by which the target follows at each of them; 1 is a copy.
+    target_rate: float = 1.0
+    # [first, last] probability of a random action in training.
+    epsilon: list[float] = field(default_factory=lambda: [1.0, 0.05])
+    # Steps of each seed after which that probability has arrived at its end.
+    exploration_steps: int = 10_000
+    # The learner learns from reward_scale·reward + reward_shift.
+    reward_scale: float = 1.0
+    # See reward_scale.
+    reward_shift: float = 0.0
+
+    networks = ("critic",)
+    about_data = (*LearnerOptions.about_data, "normalise_observations")
+    acts_by = ("discrete",)
+
+    def check(self) -> None:
+        super().check()
+        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
+        for name in ("n_step", "target_interval"):
+            at_least(f"learner.{name}", getattr(self, name), 1)
+        if not self.learning_rate > 0:
+            raise UserError(f"learner.learning_rate={self.learning_rate} must be above 0")
+        at_least("learner.exploration_steps", self.exploration_steps, 0)
+        if not 0 <= self.discount <= 1:
+            raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
+        if not 0 < self.target_rate <= 1:
+            raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
+        if len(self.epsilon) != 2 or not 0 <= self.epsilon[1] <= self.epsilon[0] <= 1:
+            raise UserError(
+                f"learner.epsilon={self.epsilon} must be [first, last], two probabilities of which "
+                "the first is not the smaller one"
+            )
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
+        if self.n_step > 1 and self.reward_shift != 0:
+            raise UserError(
+                f"learner.n_step={self.n_step} sums rewards before they are shifted, so that "
+                f"learner.reward_shift={self.reward_shift} would be added once a sum; set "
+                "learner.reward_shift=0 or learner.n_step=1"
+            )
+
+    def reward_transform(self) -> tuple[float, float]:
+        return self.reward_scale, self.reward_shift
+
+
+@learners.register("dqn", DQNOptions)
+class DQN:
+    """Deep Q-learning for S seeds at once.
+
+    Args:
+        options: see ``DQNOptions``.
+        inputs: what every learner gets.
+    """
+
+    def __init__(self, options: DQNOptions, inputs: LearnerInputs) -> None:
+        self.options = options
+        self.needs = DataNeeds(
+            Consumes.TRANSITIONS if options.n_step == 1 else Consumes.N_STEP,
+            (("critic",),),
+            options.n_step,
+            options.discount,
+        )
+        self.shifts = RandomShifts(options, inputs)
+        layers, seeds = inputs.layers.critic, len(inputs.streams)
+        self.network = EpsilonGreedyPolicy(
+            seeds,
+            inputs.observation.size,
+            inputs.actions.size,
+            options.hidden,
+            layers.activation,
+            layers.layer_norm,
+            options.normalise_observations,
+            inputs.observation.image_shapes,
+            options.encoder,
+            options.epsilon,
+        )
+        streams = inputs.streams.child("initialisation")
+        self.network.mlp.initialise(INITIALISATIONS[options.initialisation], streams, "critic")
+        self.network.observation_encoder.initialise(streams, "critic_encoder")
+        self.network.set_normaliser(inputs.observation_mean, inputs.observation_std)
+        self.network.to(inputs.device)
+        self.target = copy.deepcopy(self.network).requires_grad_(False)
+        parameters = list(self.network.parameters())
+        self.optimiser = SeedOptimiser({"critic": parameters}, options.learning_rate, seeds)
+        self.updates = 0
+
+    def draws(self, streams: Streams) -> Draws:
+        """Shifts of images, if any."""
+        return self.shifts.draws(streams)
+
+    def start_phase(self, phase: Phase, updates: int) -> None:
+        """Online learning begins with the largest probability of a random action."""
+        if phase is Phase.ONLINE:
+            self.network.explore_for(self.options.exploration_steps)
+
+    def update(self, batch: TransitionBatch, draws: Draws) -> Metrics:
+        """One gradient step on the Huber loss, and the target's step where it is due."""
+        batch = self.shifts.apply(batch, draws)
+        target = self._target(batch)
+        q = chosen(self.network(self.network.encode(batch.observation)), batch.action)
+        loss = huber_loss(q, target)
+        self.optimiser.prepare("critic")
+        self.optimiser.descend(loss, "critic")
+        self.updates += 1
+        if self.updates % self.options.target_interval == 0:
+            self._follow()
+        return {"loss/critic": loss.detach(), "value/q": q.detach().mean(-1)}
+
+    def policy(self) -> EpsilonGreedyPolicy:
+        """The policy being learnt."""
+        return self.network
+
+    @torch.no_grad()
+    def predict(
+        self, observation: Observation, action: Int[Tensor, "S N"]
+    ) -> dict[str, Float[Tensor, "S N"]]:
+        """The value of the best action in each state, and that of the action given."""
+        q: Tensor = self.network(self.network.encode(observation))
+        return {"value": q.amax(-1), "critic": chosen(q, action)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """The network with its ε, the target, the optimiser and the number of updates."""
+        return {
+            "network": self.network.state_dict(),
+            "target": self.target.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "updates": self.updates,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken."""
+        self.network.load_state_dict(state["network"])
+        self.target.load_state_dict(state["target"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.updates = state["updates"]
+
+    @property
+    def alive(self) -> Bool[Tensor, " S"]:
+        """False for seeds that were frozen because their loss was not finite."""
+        return self.optimiser.alive
+
+    def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
+        """Copy the network of another DQN's state to the network and the target.
+
+        The network is actor and critic in one, so that ``only_actor`` changes nothing.
+        """
+        copy_seeds(self.network, state["network"], rows)
+        copy_seeds(self.target, state["network"], rows)
+
+    @torch.no_grad()
+    def _target(self, batch: TransitionBatch) -> Float[Tensor, "S B"]:
+        """r + discount·Q'(s', a'), where a' is the best action by Q if double, or else by Q'."""
+        o, after = self.options, batch.next_observation
+        q: Tensor = self.target(self.target.encode(after))
+        best = self.network.mode(after) if o.double else q.argmax(-1)
+        reward = o.reward_scale * batch.reward + o.reward_shift
+        return bootstrapped_target(reward, batch.discount, chosen(q, best))
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        for own, source in zip(self.target.parameters(), self.network.parameters(), strict=True):
+            own.lerp_(source, self.options.target_rate)
+
+
+def chosen(q: Float[Tensor, "S B n"], action: Int[Tensor, "S B"]) -> Float[Tensor, "S B"]:
+    """The value of one action in each state."""
+    return q.gather(-1, action.unsqueeze(-1)).squeeze(-1)
