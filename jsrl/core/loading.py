@@ -9,11 +9,13 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import linecache
 import pkgutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from jsrl.core.errors import UserError
@@ -107,6 +109,9 @@ def source_digest(target: str, arguments: Mapping[str, Any], key: str) -> str:
     # An object imported from elsewhere is defined there, and that is the source that matters.
     defined_in = sys.modules.get(getattr(value, "__module__", None) or "", module)
     try:
+        # What Python remembers of a file passes for it while its size and its time are the same,
+        # and the clock of a file system may stand still between two changes.
+        linecache.cache.pop(inspect.getsourcefile(defined_in) or "", None)
         source = inspect.getsource(defined_in)
     except (OSError, TypeError):  # compiled: there is no source, the name has to do
         source = f"{defined_in.__name__}"
@@ -164,6 +169,18 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], target: str, ke
         ) from error
 
 
+class _AsItIs(SourceFileLoader):
+    """Compiles a file as it stands, and neither reads nor writes bytecode.
+
+    Bytecode passes for a file of the same size that was changed within the same second.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        code: CodeType = self.source_to_code(self.get_data(path), path)
+        return code
+
+
 def _import_file(path: Path, key: str) -> ModuleType:
     if not path.is_file():
         near = _nearest(path.name, (p.name for p in path.parent.glob("*.py")))
@@ -172,7 +189,7 @@ def _import_file(path: Path, key: str) -> ModuleType:
     found = sys.modules.get(name) or _imported_by_name(path, name)
     if found is not None:
         return found
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=_AsItIs(name, str(path)))
     if spec is None or spec.loader is None:
         raise UserError(f"{key}: {str(path)!r} cannot be imported as a Python file")
     module = importlib.util.module_from_spec(spec)

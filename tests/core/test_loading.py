@@ -1,5 +1,6 @@
 """Objects by name: what is found, and what is said of what is not."""
 
+import os
 import sys
 import warnings
 
@@ -16,6 +17,18 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     return tmp_path
+
+
+def rewrite(file, text):
+    """Write a file as where the clock of the file system stands still."""
+    file.write_text(text)
+    os.utime(file, (1e9, 1e9))
+
+
+@pytest.fixture(params=["bytecode is kept", "no bytecode"])
+def bytecode(request, monkeypatch):
+    """With and without the files in which Python keeps what it compiled."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", request.param == "no bytecode")
 
 
 def test_an_installed_module():
@@ -42,10 +55,10 @@ def test_files_of_one_name_do_not_stand_in_for_each_other(folder):
     assert "part" not in sys.modules
 
 
-def test_a_file_that_changed_is_read_again(folder):
-    (folder / "part.py").write_text("v = 1\n")
+def test_a_file_that_changed_is_read_again(folder, bytecode):
+    rewrite(folder / "part.py", "v = 1\n")
     assert load_attribute("part.py:v", "k") == 1
-    (folder / "part.py").write_text("v = 2\n")
+    rewrite(folder / "part.py", "v = 2\n")
     assert load_attribute("part.py:v", "k") == 2
 
 
@@ -98,12 +111,12 @@ def test_other_errors_of_the_users_module_are_theirs(folder):
             load_attribute("part.py:x", "k")
 
 
-def test_the_digest_follows_source_and_arguments(folder):
-    (folder / "part.py").write_text("def f(): return 1\n")
+def test_the_digest_follows_source_and_arguments(folder, bytecode):
+    rewrite(folder / "part.py", "def f(): return 1\n")
     first = source_digest("part.py:f", {}, "k")
     assert source_digest("part.py:f", {}, "k") == first
     assert source_digest("part.py:f", {"a": 1}, "k") != first
-    (folder / "part.py").write_text("def f(): return 2\n")
+    rewrite(folder / "part.py", "def f(): return 2\n")
     assert source_digest("part.py:f", {}, "k") != first
     assert source_digest("math:sin", {}, "k") != source_digest("math:cos", {}, "k")
 
@@ -159,10 +172,10 @@ def test_a_module_of_a_package_and_its_file_are_one(folder):
     assert load_attribute("package_of_mine/other.py:value", "k") is by_name
 
 
-def test_a_module_whose_file_changed_is_read_again_as_a_file(folder):
-    (folder / "changing_part.py").write_text("v = 1\n")
+def test_a_module_whose_file_changed_is_read_again_as_a_file(folder, bytecode):
+    rewrite(folder / "changing_part.py", "v = 1\n")
     assert load_attribute("changing_part:v", "k") == 1
-    (folder / "changing_part.py").write_text("v = 2\n")
+    rewrite(folder / "changing_part.py", "v = 2\n")
     assert load_attribute("changing_part.py:v", "k") == 2
 
 
