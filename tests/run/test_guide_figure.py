@@ -1,6 +1,7 @@
 """The evaluations of a run: one figure of the guide wherever one is shown."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,10 @@ def test_h1_and_the_curriculum_start_from_the_initial_episodes(tmp_path: Path) -
 
 
 def test_the_final_evaluation_and_the_guides_measurement_show_how_far_they_are(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # However slow the machine is, none of the evaluations between takes longer.
+    monkeypatch.setattr("jsrl.run.evaluation.PATIENCE", math.inf)
     train_here(tmp_path, *GUIDED, "logger.progress=true", "seeds=[0,1]")
     lines = capsys.readouterr().out.splitlines()
     # Of two seeds; at the end two policies, unless h is 0, as the guide is known.
