@@ -45,7 +45,7 @@ def held_open(tmp_path: Path) -> Iterator[Path]:
     )
     assert holder.stdout is not None and holder.stdout.readline() == "open\n"
     yield path
-    holder.communicate("\n", timeout=60)
+    holder.communicate("\n", timeout=600)
 
 
 def test_a_file_that_is_being_written_is_not_called_truncated(held_open: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import fields
 
 import numpy as np
@@ -192,46 +193,48 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-@pytest.fixture
-def room():
-    """Sets how many bytes a file may have, as a full disk would, for the time of a test."""
+@contextmanager
+def room(size):
+    """How many bytes a file may have, as on a full disk.
+
+    It is over before the test is: what pytest says of that may go to a file too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_disk_without_room_is_one_line_at_the_beginning(tmp_path, room):
-    room(1000)
-    with pytest.raises(
-        UserError, match=r"cannot hold 6e-05 GB of images.*choose a folder"
-    ) as error:
+def test_a_disk_without_room_is_one_line_at_the_beginning(tmp_path):
+    refused = pytest.raises(UserError, match=r"cannot hold 6e-05 GB of images.*choose a folder")
+    with room(1000), refused as error:
         make(PIXELS, capacity=10_000, directory=tmp_path)
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_disk_that_fills_up_later_loses_nothing(tmp_path, room):
+def test_a_disk_that_fills_up_later_loses_nothing(tmp_path):
     """Only successors that are kept apart need more room in a run."""
     store = make(PIXELS, capacity=40, directory=tmp_path)
     walks = [Walk(0, 1, 2.0, 0.0)]
     walked(store, PIXELS, BOX, walks, 17)
-    room(100)
     steps = [walks[0].step()]
-    with pytest.raises(UserError, match=r"replay.directory"):
+    with room(100), pytest.raises(UserError, match=r"replay.directory"):
         add(store, PIXELS, BOX, steps)
-    room(10**6)
     assert len(store) == 17
     add(store, PIXELS, BOX, steps)
     check(store, BOX, walks, 40, 1)
 
 
-def test_successors_kept_apart_give_their_room_back(tmp_path, room):
+def test_successors_kept_apart_give_their_room_back(tmp_path):
     """Once every transition that is held ends its episode, no more room is needed."""
     store = make(PIXELS, capacity=8, directory=tmp_path)
     walks = [Walk(0, 1, 2.0, 0.0)]
     walked(store, PIXELS, BOX, walks, 24)
-    room(1)
-    walked(store, PIXELS, BOX, walks, 200)
+    with room(1):
+        walked(store, PIXELS, BOX, walks, 200)
     check(store, BOX, walks, 8, 1)
 
 

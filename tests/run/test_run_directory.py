@@ -47,7 +47,7 @@ def ask_another_process(path: Path) -> str:
     answers = context.Queue()
     process = context.Process(target=try_to_open, args=(path, answers))
     process.start()
-    answer: str = answers.get(timeout=30)
+    answer: str = answers.get(timeout=300)
     process.join()
     return answer
 
@@ -68,12 +68,12 @@ def test_the_lock_goes_with_a_process_that_dies(tmp_path: Path) -> None:
     def hold() -> None:
         folder = RunDirectory(tmp_path / "run", 2)
         opened.set()
-        multiprocessing.Event().wait(60)
+        multiprocessing.Event().wait(600)
         folder.begin(CONFIG)
 
     process = context.Process(target=hold)
     process.start()
-    assert opened.wait(30)
+    assert opened.wait(300)
     process.kill()
     process.join()
     with RunDirectory(tmp_path / "run", 2):

@@ -71,7 +71,7 @@ def in_threads(*jobs):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(600)
     assert not any(thread.is_alive() for thread in threads)
     return raised
 
@@ -120,16 +120,16 @@ def test_a_network_is_copied_and_pickled_while_another_thread_records(make, hast
     def record():
         with LayerCapture(module, ".*").recorder({}):
             looking.set()
-            done.wait(30)
+            done.wait(300)
 
     thread = threading.Thread(target=record)
     thread.start()
-    assert looking.wait(30)
+    assert looking.wait(300)
     copies = [copy.deepcopy(module)]
     if make is network:
         copies.append(pickle.loads(pickle.dumps(module)))
     done.set()
-    thread.join(30)
+    thread.join(300)
     expected = module(x)
     for copied in copies:
         assert torch.equal(copied(x), expected)
@@ -188,7 +188,7 @@ class Spreads(nn.Module):
         found = []
         thread = threading.Thread(target=lambda: found.append(self.layer(x)))
         thread.start()
-        thread.join(30)
+        thread.join(300)
         return found[0]
 
 

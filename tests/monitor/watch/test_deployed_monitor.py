@@ -158,7 +158,7 @@ def test_one_monitor_serves_several_threads(tmp_path):
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(60)
+            thread.join(600)
     finally:
         sys.setswitchinterval(interval)
     assert wrong == []
