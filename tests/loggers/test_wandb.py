@@ -17,8 +17,16 @@ pytest.importorskip("wandb")
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch):
-    """Nothing of this machine: no account, no settings of the environment."""
+def _alone(monkeypatch, tmp_path_factory):
+    """Nothing of this machine: no account, no settings of the environment.
+
+    A home there has to be: without one the package's own process has nowhere to put its log, and
+    says all of it on standard error.
+    """
+    home = tmp_path_factory.mktemp("home")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(home / ".cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / ".config"))
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_RUN_ID", "WANDB_DIR"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("WANDB_X_DISABLE_STATS", "true")
