@@ -23,9 +23,12 @@ SETTINGS = BCOptions(hidden=[16], batch_size=32, learning_rate=1e-2, dropout=0.1
 
 
 def batch(streams, size=32, spread=0.1):
-    """Actions of a linear policy with Gaussian noise."""
+    """Actions of a linear policy with Gaussian noise.
+
+    Without a matrix product, which may round a row by how many there are of all seeds.
+    """
     minibatch = random_batch(streams, size, OBSERVATION, ACTIONS)
-    mean = minibatch.observation.vector @ WEIGHT
+    mean = (minibatch.observation.vector.unsqueeze(-1) * WEIGHT).sum(-2)
     return changed(minibatch, action=mean + spread * streams.normal("noise", (size, 2)))
 
 
