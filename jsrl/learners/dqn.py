@@ -49,8 +49,10 @@ class DQNOptions(LearnerOptions):
     target_interval: int = 200
     # Share by which the target follows at each of them; 1 is a copy.
     target_rate: float = 1.0
-    # [first, last] probability of a random action in training.
-    epsilon: list[float] = field(default_factory=lambda: [1.0, 0.05])
+    # Probability of a random action at the beginning of training.
+    initial_epsilon: float = 1.0
+    # Probability of a random action at the end.
+    final_epsilon: float = 0.05
     # Steps of each seed after which that probability has arrived at its end.
     exploration_steps: int = 10_000
     # The learner learns from reward_scale·reward + reward_shift.
@@ -74,10 +76,11 @@ class DQNOptions(LearnerOptions):
             raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
         if not 0 < self.target_rate <= 1:
             raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
-        if len(self.epsilon) != 2 or not 0 <= self.epsilon[1] <= self.epsilon[0] <= 1:
+        if not 0 <= self.final_epsilon <= self.initial_epsilon <= 1:
             raise UserError(
-                f"learner.epsilon={self.epsilon} must be [first, last], two probabilities of which "
-                "the first is not the smaller one"
+                f"learner.initial_epsilon={self.initial_epsilon} and "
+                f"learner.final_epsilon={self.final_epsilon} must be probabilities, of which the "
+                "first is not the smaller one"
             )
         if any(width < 1 for width in self.hidden):
             raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
@@ -121,7 +124,7 @@ class DQN:
             options.normalise_observations,
             inputs.observation.image_shapes,
             options.encoder,
-            options.epsilon,
+            (options.initial_epsilon, options.final_epsilon),
         )
         streams = inputs.streams.child("initialisation")
         self.network.mlp.initialise(INITIALISATIONS[options.initialisation], streams, "critic")

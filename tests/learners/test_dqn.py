@@ -136,7 +136,7 @@ def test_a_seed_learns_bitwise_the_same_alone_and_in_company() -> None:
 
 
 def test_epsilon_falls_along_a_line_with_the_steps_that_are_acted_in() -> None:
-    made = learner(epsilon=[0.8, 0.2], exploration_steps=20)
+    made = learner(initial_epsilon=0.8, final_epsilon=0.2, exploration_steps=20)
     made.start_phase(Phase.ONLINE, 40)
     policy, streams = made.policy(), Streams([0])
     seen = Observation(torch.zeros(1, 4, SIZE))
@@ -150,7 +150,7 @@ def test_epsilon_falls_along_a_line_with_the_steps_that_are_acted_in() -> None:
 
 
 def test_so_many_actions_are_random_and_these_are_spread_evenly() -> None:
-    made = learner(epsilon=[0.4, 0.4])
+    made = learner(initial_epsilon=0.4, final_epsilon=0.4)
     made.start_phase(Phase.ONLINE, 10)
     seen = Observation(torch.zeros(1, 40_000, SIZE))
     mode = int(made.policy().act(seen, None)[0, 0])
@@ -193,7 +193,10 @@ def test_it_says_what_it_needs_and_what_its_network_predicts() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"epsilon": [0.1, 0.2]}, "learner.epsilon=[0.1, 0.2] must be [first, last]"),
+        (
+            {"initial_epsilon": 0.1, "final_epsilon": 0.2},
+            "must be probabilities, of which the first",
+        ),
         ({"target_interval": 0}, "learner.target_interval=0 must be at least 1"),
         ({"exploration_steps": -1}, "learner.exploration_steps=-1 must be at least 0"),
         ({"n_step": 2, "reward_shift": -1.0}, "set learner.reward_shift=0 or learner.n_step=1"),
