@@ -44,6 +44,8 @@ class Observation:
 
     def for_each(self, change: Callable[[Tensor], Tensor]) -> "Observation":
         """The observation whose tensors are what ``change`` makes of these."""
+        if not self.images:
+            return Observation(change(self.vector))
         images = {name: change(image) for name, image in self.images.items()}
         return Observation(change(self.vector), images)
 
@@ -55,7 +57,7 @@ class Observation:
 
     def arranged(self, *leading: int) -> "Observation":
         """The same observations, with other leading axes."""
-        axes = len(self.leading)
+        axes = self.vector.dim() - 1
         return self.for_each(lambda tensor: tensor.reshape(*leading, *tensor.shape[axes:]))
 
     def only(self, mask: Bool[Tensor, "..."]) -> "Observation":

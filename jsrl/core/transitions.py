@@ -120,7 +120,7 @@ class TransitionData:
         return Observation(torch.from_numpy(self.observations[indices]), images)
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Moment:
     """One step of N environments, those of seed 0 first, as it was acted in.
 

@@ -42,7 +42,7 @@ def collect(
     recorder = _Recorder()
     resets = 0
     while recorder.complete_transitions() < transitions:
-        if stepper.ended.any():
+        if stepper.some_ended:
             seeds = [0] * environments.count
             for index in np.flatnonzero(stepper.ended):
                 seeds[index] = streams.integer("reset", resets)[0]

@@ -59,7 +59,7 @@ class EnvSettings:
     vectorisation: str = "sync"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Step:
     """What one step of N environments gave. The observations of ended episodes are their last.
 

@@ -5,6 +5,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from numpy.typing import NDArray
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation, read_observation
@@ -29,7 +30,10 @@ class ReadObservations(gym.Wrapper[Any, Any, Any, Any]):
     def __init__(self, env: gym.Env[Any, Any], spec: ObservationSpec) -> None:
         super().__init__(env)
         self._spec = spec
-        vector = spaces.Box(-np.inf, np.inf, (spec.size,), np.float32)
+        # Without images and choices the numbers are put side by side as they are.
+        self._plain = not spec.images and not any(part.counts for part in spec.vector)
+        kind: Any = np.float64 if self._plain else np.float32
+        vector = spaces.Box(-np.inf, np.inf, (spec.size,), kind)
         self.observation_space: spaces.Space[Any] = vector
         if spec.images:
             images: dict[str, spaces.Space[Any]] = {
@@ -51,6 +55,10 @@ class ReadObservations(gym.Wrapper[Any, Any, Any, Any]):
         return self._read(raw), reward, terminated, truncated, info
 
     def _read(self, raw: Any) -> Any:
+        if self._plain:
+            read = side_by_side(self._spec, raw)
+            if read is not None:
+                return read
         try:
             with np.errstate(over="ignore"):
                 observation = read_observation(self._spec, raw)
@@ -61,6 +69,23 @@ class ReadObservations(gym.Wrapper[Any, Any, Any, Any]):
                 advice.replace("give", "let it give", 1),
             ) from None
         return as_arrays(observation)
+
+
+def side_by_side(spec: ObservationSpec, raw: Any) -> NDArray[np.float64] | None:
+    """The numbers of all parts, float64 ``[O]``; None where a part is not what the spec says."""
+    columns = []
+    for part in spec.vector:
+        found = raw
+        for key in part.path:
+            if not isinstance(found, dict) or key not in found:
+                return None
+            found = found[key]
+        array = np.asarray(found)
+        if array.shape != part.shape or array.dtype.kind not in "biuf":
+            return None
+        columns.append(array.ravel())
+    joined: NDArray[np.float64] = np.concatenate(columns, dtype=np.float64)
+    return joined
 
 
 def as_arrays(observation: Observation) -> Any:

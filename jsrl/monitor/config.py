@@ -15,8 +15,9 @@ class MonitorConfig:
 
     # Whether the policy is watched; set by monitor=on and monitor=off.
     enabled: bool = False
-    # A regular expression of the layers that are recorded.
-    layers: str = r"inputs|(?!.*convolutions).*activation_\d+|outputs"
+    # A regular expression of the layers that are recorded; an encoder's convolutions, which are
+    # wide, only where it names them.
+    layers: str = r"inputs|.*activation_\d+|outputs"
     # Steps from one that is recorded to the next.
     interval: int = 10
     # Share of the episodes that are recorded, in (0, 1].
@@ -110,7 +111,7 @@ class DetectionJobConfig:
     # Which policy of the run is watched: exploration, or guide.
     which: str = "exploration"
     # A regular expression of the layers that are watched.
-    layers: str = r"inputs|(?!.*convolutions).*activation_\d+|outputs"
+    layers: str = r"inputs|.*activation_\d+|outputs"
     # Steps from one that is watched to the next.
     interval: int = 5
     # Episodes without a fault, in each roll-out.

@@ -100,12 +100,12 @@ class Collector:
             What was done, what came of it, and the episodes that ended.
         """
         stepper = self._stepper
-        if stepper.ended.any():
+        if stepper.some_ended:
             self._begin_episodes(guide, curricula)
         moment, step = stepper.step(exploration, guide, self._streams, explores=True)
         self._make_room(int(stepper.clock.max()))
         self._history[self._everywhere, moment.times] = moment.actions
-        return moment, step, self._finished() if stepper.ended.any() else []
+        return moment, step, self._finished() if stepper.some_ended else []
 
     def close(self) -> None:
         self._stepper.environments.close()
@@ -160,6 +160,7 @@ class Collector:
         seeds = self._reset_seeds(self._numbers >= 0)
         strayed = replay(stepper, started, seeds, self._history, guide)
         stepper.ended = ~started | strayed
+        stepper.some_ended = bool(stepper.ended.any())
         self._streams.load_state_dict(state["streams"])
         return [int(i) for i in np.flatnonzero(strayed)]
 

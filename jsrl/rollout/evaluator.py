@@ -191,7 +191,7 @@ class _Run:
         while (stepper.episodes >= 0).any():
             stepper.step(exploration, guide, self._streams, explores=False)
             finished = stepper.ended & (stepper.episodes >= 0)
-            if stepper.ended.any():
+            if stepper.some_ended:
                 self._record(finished)
                 self._take_episodes(guide)
             if self._told is not None:

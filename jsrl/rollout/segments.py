@@ -33,16 +33,25 @@ class Segments:
         self.added = 0
         self._last = np.full((num_seeds, capacity), OPEN, np.int64)
         self._first = np.full((num_seeds, num_envs), OPEN, np.int64)
+        # Whether a segment is open in every environment.
+        self._all_go_on = False
 
-    def add(self, follows: Bool[np.ndarray, "S E"], ended: Bool[np.ndarray, "S E"]) -> None:
+    def add(
+        self, follows: Bool[np.ndarray, "S E"] | None, ended: Bool[np.ndarray, "S E"] | None
+    ) -> None:
         """One more transition of every environment.
 
         Args:
-            follows: where its observation is the successor of the transition before.
-            ended: where it ended its episode.
+            follows: where its observation is the successor of the transition before; None for
+                everywhere.
+            ended: where it ended its episode; None for nowhere.
         """
-        broken = (self._first != OPEN) & ~follows
-        if np.count_nonzero(broken):
+        # Mostly every environment goes on, and the slots were not used before.
+        if follows is None and ended is None and self._all_go_on and self._are_fresh():
+            self.added += self.num_envs
+            return
+        if follows is not None:
+            broken = (self._first != OPEN) & ~follows
             for seed, env in np.argwhere(broken):
                 self._close(seed, env, self.added + env - self.num_envs)
         numbers = np.arange(self.added, self.added + self.num_envs)
@@ -52,9 +61,14 @@ class Segments:
         self._last[:, : self.num_envs - first] = OPEN
         np.copyto(self._first, numbers, where=self._first == OPEN)
         self.added += self.num_envs
-        if np.count_nonzero(ended):
+        if ended is not None:
             for seed, env in np.argwhere(ended):
                 self._close(seed, env, numbers[env])
+        self._all_go_on = ended is None or not ended.any()
+
+    def _are_fresh(self) -> bool:
+        """Whether the next slots hold nothing yet."""
+        return self.added + self.num_envs <= self.capacity
 
     def left(self, slots: Int[Tensor, "S B"]) -> Int[Tensor, "S B"]:
         """How many transitions of the same segment are held after those at ``slots``."""
@@ -80,6 +94,7 @@ class Segments:
         # A run that goes on for longer may have room for more.
         self._last[:, : state["last"].shape[1]] = state["last"].numpy()
         self._first = state["first"].numpy().copy()
+        self._all_go_on = bool((self._first != OPEN).all())
 
     def _close(self, seed: int, env: int, last: int) -> None:
         first = int(self._first[seed, env])

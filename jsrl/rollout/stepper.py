@@ -7,6 +7,7 @@ Shapes: S seeds, E environments of a seed, N = S·E, those of seed 0 first, A ac
 """
 
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,11 +47,13 @@ class Stepper:
         self.episodes = np.full(count, -1, np.int64)
         """The number of each environment's episode; -1 where it only keeps others company."""
         self.clock = np.zeros(count, np.int64)
+        self._nowhere = np.zeros(count, bool)
         self.guide_steps = np.zeros(count, np.int64)
         """h of each episode."""
         self.stages = np.full(count, -1, np.int64)
         self.returns = np.zeros(count, np.float64)
         self.successes = np.full(count, environments.success_so_far)
+        self.some_ended = True
         self.ended = np.ones(count, bool)
         """Where there is no episode to go on with."""
         self.non_finite = np.zeros(num_seeds, bool)
@@ -66,11 +69,12 @@ class Stepper:
             seeds: of the resets, N; those outside of the mask are not looked at.
             guide: told that episodes begin.
         """
-        self.clock[mask] = 0
+        self.clock = np.where(mask, 0, self.clock)
         self.returns[mask] = 0
         self.successes[mask] = self.environments.success_so_far
         self.observation = self.environments.reset(mask, seeds)
         self.ended = self.ended & ~mask
+        self.some_ended = bool(self.ended.any())
         if guide is not None:
             guide.reset(self.by_seed(mask))
 
@@ -92,33 +96,38 @@ class Stepper:
                 and is asked only where a row needs it.
 
         Returns:
-            What was done, and what came of it. Rows whose actions were not finite stood still.
+            What was done, valid until episodes begin, and what came of it. Rows whose actions were
+            not finite stood still.
         """
-        by_guide = np.zeros(len(self.clock), bool) if guide is None else self.guide_acts()
+        by_guide = self._nowhere if guide is None else self.guide_acts()
         watched = None if self.observer is None else self.observer.begin_step()
         with watched or nullcontext():
             actions = self._act(explorer, guide, streams, by_guide, explores)
         moment = Moment(
-            observation=self.observation,
-            actions=actions,
-            episodes=self.episodes.copy(),
-            times=self.clock.copy(),
-            by_guide=by_guide,
-            stages=self.stages.copy(),
-            counts=self.episodes >= 0,
+            self.observation,
+            actions,
+            self.episodes,
+            self.clock,
+            by_guide,
+            self.stages,
+            self.episodes >= 0,
         )
         if watched is not None and self.observer is not None:
-            self.observer.acted(moment)
+            # Episodes and stages are changed in place when the next ones begin.
+            episodes, stages = self.episodes.copy(), self.stages.copy()
+            self.observer.acted(replace(moment, episodes=episodes, stages=stages))
         return moment, self.take(actions)
 
     def take(self, actions: Shaped[NDArray[Any], "N *A"]) -> Step:
         """Step every environment with actions that are known, and move the clocks on."""
         step = self.environments.step(actions)
         self.observation = step.observation
-        self.clock += 1
+        # A new array, since the moment before holds this one.
+        self.clock = self.clock + 1
         self.returns += step.rewards
         self.successes = np.fmax(self.successes, step.successes)
         self.ended = step.terminated | step.truncated
+        self.some_ended = bool(self.ended.any())
         return step
 
     def idle_actions(self, *leading: int) -> NDArray[Any]:
@@ -163,7 +172,7 @@ class Stepper:
 
     def _standing_still(self, actions: Shaped[NDArray[Any], "N *A"]) -> NDArray[Any]:
         """The actions, but zeros in rows that are not finite, as those of a seed that failed."""
-        if np.isfinite(actions).all():
+        if actions.dtype.kind == "i" or np.isfinite(actions).all():
             return actions
         broken = np.logical_not(np.isfinite(actions).all(-1))
         self.non_finite |= broken.reshape(self.shape).any(-1)

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import Moment, TransitionBatch
 from jsrl.envs.make import Step
@@ -72,9 +73,16 @@ class TransitionStore:
         # On the CPU NumPy writes into the tensor's memory: no copy through another tensor.
         self._view = self._rows.numpy() if device.type == "cpu" else None
         self._offsets = torch.arange(num_seeds, device=device).unsqueeze(1) * capacity
-        # The rows of one step, all of which are written before they are stored.
+        # The rows of one step, all of which are written before they are stored, and where.
         self._step = np.zeros((num_seeds, num_envs, self.layout.width), np.float32)
-        self._newest = np.zeros((num_seeds, num_envs, spec.size), np.float32)
+        flat = self._step.reshape(num_seeds * num_envs, -1)
+        self._vector, self._action, self._next_vector = (
+            flat[:, columns]
+            for columns in (self.layout.vector, self.layout.action, self.layout.next_vector)
+        )
+        self._scalars = [flat[:, column] for column in range(self.layout.scalars, flat.shape[1])]
+        # The successors with which the newest transitions were stored.
+        self._newest = Observation(torch.zeros(num_seeds * num_envs, spec.size))
         self._segments = Segments(num_seeds, num_envs, capacity)
         self._images = (
             ImageStore(spec.image_shapes, num_seeds, num_envs, capacity, directory)
@@ -98,25 +106,27 @@ class TransitionStore:
         Raises:
             UserError: if a memory-mapped store runs out of room. Nothing is stored then.
         """
-        layout, rows = self.layout, self._step
-        shape = rows.shape[:2]
-        vector = moment.observation.vector.numpy().reshape(*shape, -1)
-        follows = self._follow(vector)
+        shape = self._step.shape[:2]
+        follows = self._follow(moment.observation)
         if self._images is not None:
             before, after = moment.observation.arranged(*shape), step.observation.arranged(*shape)
-            follows &= self._images.add(before.images, after.images)
-        self._newest[:] = step.observation.vector.numpy().reshape(*shape, -1)
-        rows[..., layout.vector] = vector
-        rows[..., layout.action] = moment.actions.reshape(*shape, -1)
-        rows[..., layout.next_vector] = self._newest
+            seen = self._images.add(before.images, after.images)
+            follows = seen if follows is None else follows & seen
+        self._newest = step.observation
+        self._vector[...] = moment.observation.vector.numpy()
+        self._action[...] = moment.actions.reshape(self._action.shape)
+        self._next_vector[...] = step.observation.vector.numpy()
+        ended = step.terminated | step.truncated
+        some_ended = bool(ended.any())
+        discount = self.discount * ~step.terminated if some_ended else self.discount
         values = (
-            *(step.rewards, self.discount * ~step.terminated, step.terminated, step.truncated),
+            *(step.rewards, discount, step.terminated, step.truncated),
             *(moment.by_guide, ~moment.by_guide, moment.stages),
         )
-        for column, value in enumerate(values, layout.scalars):
-            rows[..., column] = value.reshape(shape)
-        self._write(rows)
-        self._segments.add(follows, (step.terminated | step.truncated).reshape(shape))
+        for column, value in zip(self._scalars, values, strict=True):
+            column[...] = value
+        self._write(self._step)
+        self._segments.add(follows, ended.reshape(shape) if some_ended else None)
 
     def sample(self, indices: Int[Tensor, "S B"]) -> TransitionBatch:
         """The transitions at ``indices``, each counted from 0 within its own seed's storage."""
@@ -164,7 +174,7 @@ class TransitionStore:
         """All that is held, images too, in copies; a run goes on from it in mid-episode."""
         return {
             "rows": self._rows[:, : len(self)].cpu().clone(),
-            "newest": torch.from_numpy(self._newest.copy()),
+            "newest": self._newest.vector.reshape(*self._step.shape[:2], -1).clone(),
             "segments": self._segments.state_dict(),
             "images": None if self._images is None else self._images.state_dict(),
         }
@@ -185,16 +195,22 @@ class TransitionStore:
             )
         self._segments.load_state_dict(state["segments"])
         self._rows[:, : len(self)] = state["rows"].to(self.device)
-        self._newest = state["newest"].numpy().copy()
+        self._newest = Observation(state["newest"].flatten(0, 1).clone())
         if self._images is not None:
             self._images.load_state_dict(state["images"])
 
-    def _follow(self, vector: Float[np.ndarray, "S E O"]) -> Bool[np.ndarray, "S E"]:
-        """Where a vector is the successor that the newest transition was stored with."""
-        # Bits are compared, so that a number that is NaN equals itself; mostly all are the same.
-        if vector.tobytes() == self._newest.tobytes():
-            return np.full(vector.shape[:2], True)
-        return (vector.view(np.int32) == self._newest.view(np.int32)).all(-1)
+    def _follow(self, observation: Observation) -> Bool[np.ndarray, "S E"] | None:
+        """Where a vector is the successor that the newest transition was stored with.
+
+        None stands for everywhere.
+        """
+        # Mostly it is the very same.
+        if observation is self._newest:
+            return None
+        # Bits are compared, so that a number that is NaN equals itself.
+        own, newest = (o.vector.numpy().view(np.int32) for o in (observation, self._newest))
+        same: Bool[np.ndarray, " N"] = (own == newest).all(-1)
+        return same.reshape(self._step.shape[:2])
 
     def _write(self, rows: Float[np.ndarray, "S E width"]) -> None:
         start = self._segments.added % self.capacity

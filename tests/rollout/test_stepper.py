@@ -189,5 +189,8 @@ def test_whoever_watches_is_told_what_was_seen_and_done():
     stepper = make([1, 1, 0, 0], guide=FakeGuide())
     stepper.observer = Watcher()
     moments = [stepper.step(FakePolicy(), FakeGuide(), STREAMS, explores=True)[0] for _ in range(3)]
-    assert len(told) == 3 and all(one is other for one, other in zip(told, moments, strict=True))
+    for one, other in zip(told, moments, strict=True):
+        assert one.observation is other.observation
+        for name in ("actions", "episodes", "times", "by_guide", "stages", "counts"):
+            np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
     assert inside == [True, False] * 3

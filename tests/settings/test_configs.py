@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from small_runs import composed
 
 from jsrl.commands.paths import config_directory
+from jsrl.commands.schemas import register
 from jsrl.commands.table import COMMANDS
 from jsrl.core.errors import UserError
 from jsrl.grid.config import GridConfig
@@ -131,6 +132,8 @@ def test_a_command_bears_the_name_of_its_configuration() -> None:
 
 
 def test_a_key_without_a_value_and_a_key_that_nothing_reads_are_mistakes() -> None:
+    # Nothing else in this process may have done so.
+    register()
     schema: Any = OmegaConf.structured(COMMANDS["evaluate"].load_schema())
     assert mistake(schema, "evaluate") == "run is not set; give run=VALUE"
     schema.run = "x"

@@ -30,6 +30,10 @@ CONTAINERS = (nn.ModuleDict, nn.ModuleList, nn.ParameterDict, nn.ParameterList)
 """Modules that hold others and are not called themselves."""
 
 
+CONVOLUTIONS = "convolutions"
+"""What the names of an encoder's convolutions contain."""
+
+
 class LayerCapture:
     """The layers of a network whose names match a pattern.
 
@@ -165,6 +169,9 @@ def layer_names(module: nn.Module) -> list[str]:
 def matching_layers(module: nn.Module, pattern: str) -> list[str]:
     """The names of a network's layers that match a pattern, in the order of the network.
 
+    The convolutions of an encoder of this package give thousands of numbers each: they match only
+    a pattern in which the word stands.
+
     Raises:
         UserError: if the pattern is no regular expression, or nothing matches.
     """
@@ -178,6 +185,8 @@ def matching_layers(module: nn.Module, pattern: str) -> list[str]:
     except re.error as error:
         raise UserError(f"monitor.layers={pattern!r} is no regular expression: {error}") from error
     names = layer_names(module)
+    if isinstance(module, EncodesObservations) and CONVOLUTIONS not in pattern:
+        names = [name for name in names if CONVOLUTIONS not in name]
     found = [name for name in names if compiled.fullmatch(name)]
     if not found:
         raise UserError(
