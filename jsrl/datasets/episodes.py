@@ -2,6 +2,21 @@
 
 D4RL's oldest files have no ``timeouts``. Its own reader then ends an episode at the environment's
 time limit (``qlearning_dataset`` of ``d4rl/__init__.py``), and so does this one.
+
+Where an episode ends:
+    - at a terminal, and at a timeout, and at the end of the arrays. A transition that is
+      marked as both counts as a terminal.
+    - Without ``timeouts`` but with ``next_observations``, an episode also ends where the
+      successor is not the observation of the next row; that end is a timeout.
+    - Without ``timeouts``, or with some that are never set and no ``next_observations``, an
+      episode also ends at the environment's time limit, if ``spec`` is given.
+
+Where successors come from: with ``next_observations`` they are taken as they are and every
+row is kept. Without, they are the observations of the next row. A terminal transition's
+successor then stays unknown and does not matter, since nothing is bootstrapped from it: its
+own observation stands in. The last transition of an episode that did not end in a terminal
+has no successor at all: it is dropped, as D4RL's ``qlearning_dataset`` does, and the one
+before it becomes the timeout.
 """
 
 from dataclasses import dataclass

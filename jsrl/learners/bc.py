@@ -42,9 +42,9 @@ def make_actor(options: BCOptions, inputs: LearnerInputs) -> GaussianPolicy | Ca
         options.hidden,
         inputs.layers.actor.activation,
         inputs.layers.actor.layer_norm,
-        options.normalise_observations,
-        inputs.observation.image_shapes,
-        options.encoder,
+        normalise_observations=options.normalise_observations,
+        images=inputs.observation.image_shapes,
+        encoder=options.encoder,
     )
 
 

@@ -121,10 +121,10 @@ class DQN:
             options.hidden,
             layers.activation,
             layers.layer_norm,
-            options.normalise_observations,
-            inputs.observation.image_shapes,
-            options.encoder,
-            (options.initial_epsilon, options.final_epsilon),
+            normalise_observations=options.normalise_observations,
+            images=inputs.observation.image_shapes,
+            encoder=options.encoder,
+            epsilon=(options.initial_epsilon, options.final_epsilon),
         )
         streams = inputs.streams.child("initialisation")
         self.network.mlp.initialise(INITIALISATIONS[options.initialisation], streams, "critic")

@@ -116,10 +116,10 @@ class SACNetworks(ActorCriticNetworks):
             options.hidden,
             layers.activation,
             layers.layer_norm,
-            options.log_std_range,
-            options.normalise_observations,
-            inputs.observation.image_shapes,
-            options.encoder,
+            log_std_range=options.log_std_range,
+            normalise_observations=options.normalise_observations,
+            images=inputs.observation.image_shapes,
+            encoder=options.encoder,
         )
         super().__init__(actor, inputs, options.hidden, options.encoder, options.critics)
         start = torch.tensor(options.initial_temperature).log()

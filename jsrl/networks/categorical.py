@@ -1,7 +1,6 @@
 """Policies that choose one of n actions."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
@@ -9,8 +8,6 @@ from torch import Tensor
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.activations import Activation
-from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.seed_policy import register_policy
 
@@ -19,42 +16,8 @@ from jsrl.networks.seed_policy import register_policy
 class CategoricalPolicy(MlpPolicy):
     """A probability for each of n actions: the softmax of what a perceptron says.
 
-    Args:
-        num_seeds: S.
-        observation_size: O, of the vector.
-        action_size: n.
-        hidden: sizes of the hidden layers.
-        activation: what follows each hidden layer.
-        layer_norm: normalise hidden layers.
-        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
-        images: channels, height and width of each image by name; None without images.
-        encoder: of the images.
+    The arguments are those of ``MlpPolicy``.
     """
-
-    def __init__(
-        self,
-        num_seeds: int,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int] = (256, 256),
-        activation: Activation = "relu",
-        layer_norm: bool = False,
-        normalise_observations: bool = False,
-        images: Mapping[str, Sequence[int]] | None = None,
-        encoder: EncoderOptions | Mapping[str, Any] | None = None,
-    ) -> None:
-        super().__init__(
-            num_seeds,
-            observation_size,
-            action_size,
-            outputs=action_size,
-            hidden=hidden,
-            activation=activation,
-            layer_norm=layer_norm,
-            normalise_observations=normalise_observations,
-            images=images,
-            encoder=encoder,
-        )
 
     def forward(
         self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()

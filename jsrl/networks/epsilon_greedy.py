@@ -1,6 +1,6 @@
 """Policies that choose the most valuable of n actions, and at times another one."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,8 +9,6 @@ from torch import Tensor
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.activations import Activation
-from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.seed_policy import register_policy
 
@@ -23,47 +21,16 @@ class EpsilonGreedyPolicy(MlpPolicy):
     et al. 2015, Nature 518, Methods). The clock is a part of the policy's state.
 
     Args:
-        num_seeds: S.
-        observation_size: O, of the vector.
-        action_size: n.
-        hidden: sizes of the hidden layers.
-        activation: what follows each hidden layer.
-        layer_norm: normalise hidden layers.
-        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
-        images: channels, height and width of each image by name; None without images.
-        encoder: of the images.
+        sizes: as ``MlpPolicy`` takes them, from ``num_seeds`` to ``layer_norm``.
         epsilon: at the beginning and at the end.
+        shared: the other keywords of ``MlpPolicy``.
     """
 
     clock: Tensor
     duration: Tensor
 
-    def __init__(
-        self,
-        num_seeds: int,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int] = (256, 256),
-        activation: Activation = "relu",
-        layer_norm: bool = False,
-        normalise_observations: bool = False,
-        images: Mapping[str, Sequence[int]] | None = None,
-        encoder: EncoderOptions | Mapping[str, Any] | None = None,
-        epsilon: Sequence[float] = (1.0, 0.05),
-    ) -> None:
-        super().__init__(
-            num_seeds,
-            observation_size,
-            action_size,
-            outputs=action_size,
-            hidden=hidden,
-            activation=activation,
-            layer_norm=layer_norm,
-            normalise_observations=normalise_observations,
-            images=images,
-            encoder=encoder,
-            epsilon=epsilon,
-        )
+    def __init__(self, *sizes: Any, epsilon: Sequence[float] = (1.0, 0.05), **shared: Any) -> None:
+        super().__init__(*sizes, epsilon=epsilon, **shared)
         self.first_epsilon, self.last_epsilon = map(float, epsilon)
         self.register_buffer("clock", torch.zeros(1, dtype=torch.int64))
         self.register_buffer("duration", torch.zeros(1, dtype=torch.int64))

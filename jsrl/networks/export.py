@@ -76,12 +76,9 @@ def export_policy(
         UserError: if a file cannot be written, differs from the policy by more than 1e-5, or the
             ONNX packages are missing; the TorchScript file stands by then.
     """
-    path_stem = Path(path_stem)
-    paths = {
-        "torchscript": path_stem.with_name(path_stem.name + ".torchscript.pt"),
-        "onnx": path_stem.with_name(path_stem.name + ".onnx"),
-        "json": path_stem.with_name(path_stem.name + ".json"),
-    }
+    endings = {"torchscript": ".torchscript.pt", "onnx": ".onnx", "json": ".json"}
+    stem = Path(path_stem)
+    paths = {kind: stem.with_name(stem.name + ending) for kind, ending in endings.items()}
     module = mode_in_units(policy, index, units)
     sees_images = isinstance(policy, SeesImages) and bool(policy.images)
     if sees_images and observation is not None:

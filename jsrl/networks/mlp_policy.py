@@ -1,7 +1,7 @@
 """What policies of one perceptron a seed share: what they see, its layers, and how they act."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Shaped
@@ -25,8 +25,7 @@ class MlpPolicy(SeedPolicy):
     Args:
         num_seeds: S.
         observation_size: O, of the vector.
-        action_size: A, or the number of actions.
-        outputs: of the perceptron.
+        action_size: A, or the number n of choices.
         hidden: sizes of the hidden layers.
         activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
@@ -36,6 +35,9 @@ class MlpPolicy(SeedPolicy):
         arguments: the other keywords of the class, as plain values.
     """
 
+    outputs_per_action: ClassVar[int] = 1
+    """How many numbers the perceptron gives for each number of an action, or for each choice."""
+
     observation_mean: Tensor
     observation_std: Tensor
 
@@ -44,22 +46,19 @@ class MlpPolicy(SeedPolicy):
         num_seeds: int,
         observation_size: int,
         action_size: int,
+        hidden: Sequence[int] = (256, 256),
+        activation: Activation = "relu",
+        layer_norm: bool = False,
         *,
-        outputs: int,
-        hidden: Sequence[int],
-        activation: Activation,
-        layer_norm: bool,
-        normalise_observations: bool,
+        normalise_observations: bool = False,
         images: Mapping[str, Sequence[int]] | None = None,
         encoder: EncoderOptions | Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
         options = encoder_options(encoder)
-        seen = (
-            {}
-            if not images
-            else {"images": images, "encoder": None if options is None else vars(options)}
-        )
+        seen: dict[str, Any] = {}
+        if images:
+            seen = {"images": images, "encoder": None if options is None else vars(options)}
         super().__init__(
             num_seeds,
             observation_size,
@@ -74,7 +73,7 @@ class MlpPolicy(SeedPolicy):
         )
         shapes = {name: _image_shape(shape) for name, shape in (images or {}).items()}
         self.observation_encoder = ObservationEncoder(options, num_seeds, observation_size, shapes)
-        size = self.observation_encoder.size
+        size, outputs = self.observation_encoder.size, self.outputs_per_action * action_size
         self.mlp = SeedMLP((num_seeds,), size, hidden, outputs, activation, layer_norm)
         self.register_buffer("observation_mean", torch.zeros(observation_size))
         self.register_buffer("observation_std", torch.ones(observation_size))

@@ -2,7 +2,7 @@
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,6 @@ from torch import Tensor, nn
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.activations import Activation
-from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
@@ -23,51 +21,29 @@ class GaussianPolicy(MlpPolicy):
     """Gaussian policies with a state-independent standard deviation, one for each seed.
 
     Args:
-        num_seeds: S.
-        observation_size: O, of the vector.
-        action_size: A.
-        hidden: sizes of the hidden layers.
-        activation: what follows each hidden layer.
-        layer_norm: normalise hidden layers.
+        sizes: as ``MlpPolicy`` takes them, from ``num_seeds`` to ``layer_norm``.
         tanh_mean: squash the mean into (-1, 1).
         log_std_range: bounds on the log standard deviation.
         action_clip: actions are clipped, once, to ± this.
-        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
-        images: channels, height and width of each image by name; None without images.
-        encoder: of the images.
+        shared: the other keywords of ``MlpPolicy``.
     """
 
     def __init__(
         self,
-        num_seeds: int,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int] = (256, 256),
-        activation: Activation = "relu",
-        layer_norm: bool = False,
+        *sizes: Any,
         tanh_mean: bool = True,
         log_std_range: Sequence[float] = (-5.0, 2.0),
         action_clip: float = 1.0,
-        normalise_observations: bool = False,
-        images: Mapping[str, Sequence[int]] | None = None,
-        encoder: EncoderOptions | Mapping[str, Any] | None = None,
+        **shared: Any,
     ) -> None:
         super().__init__(
-            num_seeds,
-            observation_size,
-            action_size,
-            outputs=action_size,
-            hidden=hidden,
-            activation=activation,
-            layer_norm=layer_norm,
+            *sizes,
             tanh_mean=tanh_mean,
             log_std_range=log_std_range,
             action_clip=action_clip,
-            normalise_observations=normalise_observations,
-            images=images,
-            encoder=encoder,
+            **shared,
         )
-        self.log_std = nn.Parameter(torch.zeros(num_seeds, 1, action_size))
+        self.log_std = nn.Parameter(torch.zeros(self.num_seeds, 1, self.action_size))
         self.tanh_mean = tanh_mean
         self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
         self.action_clip = action_clip

@@ -1,7 +1,7 @@
 """The policy of soft actor-critic: a Gaussian that passes a tanh."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,8 +10,6 @@ from torch import Tensor
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.activations import Activation
-from jsrl.networks.encoders.encoder import EncoderOptions
 from jsrl.networks.mlp_policy import MlpPolicy
 from jsrl.networks.seed_policy import register_policy
 
@@ -24,44 +22,17 @@ class TanhGaussianPolicy(MlpPolicy):
     log standard deviations, which are clipped as in the authors' code.
 
     Args:
-        num_seeds: S.
-        observation_size: O, of the vector.
-        action_size: A.
-        hidden: sizes of the hidden layers.
-        activation: what follows each hidden layer.
-        layer_norm: normalise hidden layers.
+        sizes: as ``MlpPolicy`` takes them, from ``num_seeds`` to ``layer_norm``.
         log_std_range: bounds on the log standard deviation.
-        normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
-        images: channels, height and width of each image by name; None without images.
-        encoder: of the images.
+        shared: the other keywords of ``MlpPolicy``.
     """
 
+    outputs_per_action = 2
+
     def __init__(
-        self,
-        num_seeds: int,
-        observation_size: int,
-        action_size: int,
-        hidden: Sequence[int] = (256, 256),
-        activation: Activation = "relu",
-        layer_norm: bool = False,
-        log_std_range: Sequence[float] = (-20.0, 2.0),
-        normalise_observations: bool = False,
-        images: Mapping[str, Sequence[int]] | None = None,
-        encoder: EncoderOptions | Mapping[str, Any] | None = None,
+        self, *sizes: Any, log_std_range: Sequence[float] = (-20.0, 2.0), **shared: Any
     ) -> None:
-        super().__init__(
-            num_seeds,
-            observation_size,
-            action_size,
-            outputs=2 * action_size,
-            hidden=hidden,
-            activation=activation,
-            layer_norm=layer_norm,
-            log_std_range=log_std_range,
-            normalise_observations=normalise_observations,
-            images=images,
-            encoder=encoder,
-        )
+        super().__init__(*sizes, log_std_range=log_std_range, **shared)
         self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
 
     def forward(

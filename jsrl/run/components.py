@@ -34,7 +34,6 @@ from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.evaluator import Evaluator
 from jsrl.rollout.hindsight import Hindsight
-from jsrl.rollout.offline_store import OfflineStore
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
 from jsrl.rollout.transition_store import TransitionStore
@@ -46,6 +45,7 @@ from jsrl.run.build import (
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
+from jsrl.run.stores import offline_store, online_store
 from jsrl.settings.schema import TrainConfig
 
 
@@ -84,7 +84,9 @@ class Components:
             self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
         )
         self.learner = self._learner("exploration")
-        self.offline = self._offline_store()
+        self.offline = offline_store(
+            config, self.spec, self.dataset, self.learner.needs, self.device
+        )
         self.offline_streams = self.sources.streams("minibatch_order", "offline")
         self.offline_draws = self.sources.streams("learner", "offline")
         self._asked: gym.Env[Any, Any] | None = None
@@ -260,41 +262,16 @@ class Components:
             self.device,
         )
 
-    def _offline_store(self) -> OfflineStore | None:
-        if self.dataset is None:
-            return None
-        needs = self.learner.needs
-        return OfflineStore(
-            self.dataset.data,
-            self.spec.observation,
-            self.spec.actions,
-            discount=needs.discount,
-            n_step=needs.n_step,
-            device=self.device,
-            action_clip=self.config.learner.data_action_clip,
-        )
-
     def _runner(self) -> OnlineRunner:
-        config, seeds = self.config, len(self.config.seeds)
-        needs, num_envs = self.learner.needs, config.env.num_envs
-        wanted = min(config.online.buffer_size, self._steps_to_store())
-        store = TransitionStore(
-            self.spec.observation,
-            self.spec.actions,
-            num_seeds=seeds,
-            num_envs=num_envs,
-            capacity=max(2 * num_envs, wanted),
-            discount=needs.discount,
-            n_step=needs.n_step,
-            device=self.device,
-            directory=self._image_folder(),
-        )
+        config = self.config
+        num_envs = config.env.num_envs
+        store = online_store(config, self.spec, self.learner.needs, self.device)
         fraction = offline_fraction(config.online.offline_fraction)
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size
         return OnlineRunner(
             Collector(
-                Environments(self.settings, seeds * config.env.num_envs),
+                Environments(self.settings, len(config.seeds) * num_envs),
                 self.spec,
                 num_envs,
                 self.sources.streams("environment", "collector"),
@@ -310,17 +287,6 @@ class Components:
             config.online.learning_starts,
         )
 
-    def _image_folder(self) -> Path | None:
-        given = self.config.replay.directory
-        if given is None:
-            return None
-        if not self.spec.observation.images:
-            raise UserError(
-                f"replay.directory={given!r} is for images, and {self.spec.id} observes none; "
-                "leave replay.directory out"
-            )
-        return Path(given).expanduser()
-
     def _hindsight(self, store: TransitionStore) -> Hindsight | None:
         """What gives transitions other goals; it asks an environment of its own for rewards."""
         if self.config.replay.relabel is None:
@@ -328,11 +294,6 @@ class Components:
         self._asked = make_env(self.settings)
         goals = self.config.replay.goals
         return Hindsight(store, self.spec.observation, self._asked.unwrapped, self.spec.id, goals)
-
-    def _steps_to_store(self) -> int:
-        """Count the transitions of a seed in all, up to the surplus of one step."""
-        online = self.config.online
-        return online.steps + online.critic_warmup_steps + 2 * self.config.env.num_envs
 
     def _copy_with_memory(self) -> Guide | None:
         if not has_memory(self.guide):

@@ -9,7 +9,7 @@ from jsrl.core.command_folder import possible_folders
 from jsrl.core.registry import option_names
 
 PATH_KEYS = (
-    *(("dataset", "path"), ("guide", "path")),
+    *(("dataset", "path"), ("guide", "path"), ("replay", "directory")),
     *(("guide", "target"), ("learner", "target"), ("curriculum", "target")),
 )
 
