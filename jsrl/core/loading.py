@@ -213,6 +213,12 @@ def _import_file(path: Path, key: str) -> ModuleType:
 
 def _import_name(place: str) -> ModuleType:
     """Import a module, unless it is a file that was run already under its own name."""
+    before = sys.modules.get(place)
+    if before is not None and vars(before).get("__name__") != place:
+        # A file that was run from a working folder: another folder's, or one that has moved since,
+        # may have the name now.
+        del sys.modules[place]
+        importlib.invalidate_caches()
     if place not in sys.modules:
         spec = importlib.util.find_spec(place)
         file = None if spec is None or not spec.has_location else Path(str(spec.origin))
@@ -220,7 +226,7 @@ def _import_name(place: str) -> ModuleType:
             sys.modules[place] = sys.modules[_name_of_file(file)]
     module = importlib.import_module(place)
     file = _file_of(module)
-    if file is not None and file.suffix == ".py":
+    if file is not None and file.suffix == ".py" and file.is_file():
         for kept, text in _read(file).items():
             vars(module).setdefault(kept, text)
     return module

@@ -55,6 +55,27 @@ def test_files_of_one_name_do_not_stand_in_for_each_other(folder):
     assert "part" not in sys.modules
 
 
+@pytest.mark.parametrize("fate", ["stays", "moves", "vanishes"])
+def test_a_module_is_that_of_the_present_folder_also_after_a_file_of_its_name(
+    tmp_path, monkeypatch, fate
+):
+    for place in ("first", "second"):
+        (tmp_path / place).mkdir()
+        (tmp_path / place / f"part_that_{fate}.py").write_text(f"v = '{place}'\n")
+    monkeypatch.chdir(tmp_path / "first")
+    assert load_attribute(f"part_that_{fate}.py:v", "k") == "first"
+    assert load_attribute(f"part_that_{fate}:v", "k") == "first"
+    if fate == "moves":
+        (tmp_path / "first").rename(tmp_path / "moved")
+    elif fate == "vanishes":
+        (tmp_path / "first" / f"part_that_{fate}.py").unlink()
+    monkeypatch.chdir(tmp_path / "second")
+    assert load_attribute(f"part_that_{fate}:v", "k") == "second"
+    if fate == "moves":
+        monkeypatch.chdir(tmp_path / "moved")
+        assert load_attribute(f"part_that_{fate}.py:v", "k") == "first"
+
+
 def test_a_file_that_changed_is_read_again(folder, bytecode):
     rewrite(folder / "part.py", "v = 1\n")
     assert load_attribute("part.py:v", "k") == 1
