@@ -44,7 +44,7 @@ class Phase(Enum):
 
 
 class Consumes(Enum):
-    """What a learner's update takes. The package's runner feeds single transitions so far."""
+    """What a learner's update takes. The package's runner feeds transitions, of one or n steps."""
 
     TRANSITIONS = "single transitions"
     N_STEP = "n-step transitions"

@@ -111,7 +111,10 @@ def measure_experiment(config: TrainConfig, measured: Measured) -> dict[str, Any
     }
 
 
-def _compare_actions(actions: NDArray[np.float32]) -> NDArray[np.float64]:
+def _compare_actions(actions: NDArray[Any]) -> NDArray[np.float64]:
+    """Of real actions in their range; of choices, in how many states they differ."""
+    if actions.dtype.kind == "i":
+        return choice_flips(actions)
     return action_differences(actions, -1.0, 1.0)
 
 

@@ -27,7 +27,7 @@ from jsrl.settings.schema import TrainConfig
 START_STATES = 0
 """The seed of the start states, of all replicas alike."""
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class Measured:
 
     Args:
         predictions: for each kind of states (``held_out``, ``visited``) and each of ``action``
-            ``[M, N, A]``, ``value`` and ``critic`` ``[M, N]``, as far as the learner has them.
+            ``[M, N, A]``, or choices ``[M, N]``, ``value`` and ``critic`` ``[M, N]``, as far as
+            the learner has them.
         earlier: the same, by the last checkpoint before the end of training.
         updates_between: updates from that checkpoint to the end.
         scores: ``return``, ``success`` and ``length``, ``[M]``; success is NaN if undefined.

@@ -23,7 +23,8 @@ def load_policy(run: str | Path, seed: int, which: str = "exploration") -> Deplo
     """A trained policy, alone (S = 1).
 
     ``policy.predict(observation)`` answers in the environment's units, as in Stable-Baselines3;
-    ``policy.act(observations[1, E, O], None)`` in [-1, 1], for flat observations.
+    ``policy.act(observation, None)`` as policies do, for an ``Observation`` or vectors
+    ``[1, E, O]``.
 
     Args:
         run: a run directory, or one of its checkpoints.

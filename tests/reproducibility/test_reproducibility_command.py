@@ -121,6 +121,25 @@ def test_an_offline_experiment_is_measured_on_held_out_and_visited_states(
     assert found["scores"]["success"]["values"] and found["scores"]["return"]["better"] == "higher"
 
 
+def test_choices_differ_in_how_many_states_and_values_by_their_spread(
+    here: Path, jsrl: Any
+) -> None:
+    outcome = jsrl(
+        *("reproducibility", *TINY, "env=gymnasium", "env.id=CartPole-v1", "env.success_key=null"),
+        *("dataset=none", "guide=none", "curriculum=none", "learner=dqn", "replicas=3"),
+        *("online.steps=120", "checkpoint.interval=60", "activation=relu", "run_dir=sweep"),
+        *("measure.states=60", "measure.episodes=2", "measure.num_envs=2", "logger.progress=false"),
+    )
+    assert outcome.status == 0, outcome
+    found = record(here / "sweep/run/relu_all")["differences"]
+    assert set(found) >= {"visited/action", "visited/value", "visited/critic"}
+    pairs = np.array(found["visited/action"]["pairs"])
+    # 60 states, so that a share is so many sixtieths.
+    np.testing.assert_allclose(pairs * 60, np.rint(pairs * 60), atol=1e-9)
+    assert (pairs <= 1).all() and (pairs.diagonal() == 0).all()
+    assert np.array(found["visited/critic"]["pairs"])[0, 1] > 0
+
+
 def test_where_nothing_varies_the_replicas_of_an_experiment_agree_exactly(
     here: Path, jsrl: Any, data: Path
 ) -> None:
