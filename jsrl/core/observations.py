@@ -53,7 +53,9 @@ class Observation:
         """The observation on another device."""
         if self.device == device:
             return self
-        return self.for_each(lambda tensor: tensor.to(device, non_blocking=True))
+        # To the CPU a copy has to be there before it is read.
+        waits = device.type == "cpu"
+        return self.for_each(lambda tensor: tensor.to(device, non_blocking=not waits))
 
     def arranged(self, *leading: int) -> "Observation":
         """The same observations, with other leading axes."""

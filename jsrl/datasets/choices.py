@@ -31,6 +31,10 @@ def read_choices(actions: Shaped[np.ndarray, "N *A"], reading: Reading, source: 
             "dataset.action_high out",
         )
     alone = actions[:, 0] if actions.ndim == 2 and actions.shape[1] == 1 else actions
+    if alone.dtype.kind not in "biuf":
+        raise dataset_error(
+            source, f"actions has type {actions.dtype}; expected numbers; check how it was made"
+        )
     if alone.ndim != 1:
         raise dataset_error(
             source,
@@ -58,4 +62,6 @@ def read_choices(actions: Shaped[np.ndarray, "N *A"], reading: Reading, source: 
             f"actions holds {whole[row]} at index {row}; expected {first} to {first + count - 1}, "
             "the choices of the environment; choose a dataset and env.id that belong together",
         )
-    return ReadActions(choices, None)
+    # The number that 0 stands for, where the file does not number choices from 0 itself.
+    meant_for = None if reading.action_units == NORMALISED else ((float(start),), (float(start),))
+    return ReadActions(choices, meant_for)

@@ -196,8 +196,11 @@ class Dataset:
             )
         size = spec.actions.size if not self.chooses else 1
         require_sizes(self.observation_size, self.action_size, spec, self.source, size)
-        bounds = () if self.chooses else (spec.box.low, spec.box.high)
-        if self.meant_for is not None and not np.allclose(self.meant_for, bounds):
+        if isinstance(spec.actions, DiscreteActions):
+            self._validate_choices(spec.actions, spec.id)
+        elif self.meant_for is not None and not np.allclose(
+            self.meant_for, bounds := (spec.box.low, spec.box.high)
+        ):
             raise dataset_error(
                 self.source,
                 f"its actions were read for the bounds {show_range(*self.meant_for)}, but "
@@ -215,6 +218,24 @@ class Dataset:
         doubt = long_episodes(Episodes(self.data, np.arange(len(self))), limit)
         if doubt is not None and not any(doubt in known for known in self.doubts):
             _warn((f"dataset {self.source}: {doubt}",))
+
+    def _validate_choices(self, actions: DiscreteActions, env_id: str) -> None:
+        """Raise UserError if a choice is none that the environment has."""
+        largest = int(self.data.actions.max())
+        if largest >= actions.n:
+            raise dataset_error(
+                self.source,
+                f"it has the choice {largest}, but environment '{env_id}' has 0 to {actions.n - 1} "
+                "(counted from 0); choose a dataset and env.id that belong together",
+            )
+        start = actions.start
+        if self.meant_for is not None and self.meant_for[0][0] != start:
+            raise dataset_error(
+                self.source,
+                f"its choices were read as if they began with {self.meant_for[0][0]:g}, but those "
+                f"of {env_id} begin with {start}; read it with spec=describe_env(...) of that "
+                "environment",
+            )
 
 
 def require_sizes(

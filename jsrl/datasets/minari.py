@@ -19,7 +19,7 @@ from jaxtyping import Shaped
 
 from jsrl.core.errors import UserError
 from jsrl.datasets.dataset import Dataset, make_dataset
-from jsrl.datasets.reading import PLAIN, Reading
+from jsrl.datasets.reading import NORMALISED, PLAIN, Reading
 from jsrl.datasets.validation import dataset_error, one_line
 
 Layout = tuple[tuple[str, int, int], ...]
@@ -60,6 +60,12 @@ def load_minari(
     if layout is None and reading.spec is not None:
         layout = reading.spec.observation.layout
     source = f"Minari {dataset_id}"
+    if reading.spec is not None and reading.spec.observation.images:
+        raise dataset_error(
+            source,
+            f"environment '{reading.spec.id}' observes images, which are not read from Minari; "
+            "collect data by dataset=python or jsrl dataset rollouts",
+        )
     stored = _open(dataset_id, source, download)
     action_space = stored.action_space
     if not isinstance(action_space, spaces.Box | spaces.Discrete):
@@ -76,7 +82,12 @@ def load_minari(
     except ImportError as error:
         raise _lacking(source, error) from error
     if isinstance(action_space, spaces.Discrete):
-        return make_dataset({**arrays, "actions": arrays["actions"][:, 0]}, source, reading)
+        choices = arrays["actions"][:, 0]
+        if reading.spec is None:
+            # Its own space says with which number choices begin.
+            reading = replace(reading, action_units=NORMALISED)
+            choices = choices - int(action_space.start)
+        return make_dataset({**arrays, "actions": choices}, source, reading)
     bounds = action_space.low.reshape(-1), action_space.high.reshape(-1)
     return make_dataset(arrays, source, reading, recorded_bounds=bounds)
 

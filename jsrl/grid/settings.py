@@ -11,6 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 from jsrl.core.errors import UserError
 from jsrl.loggers.metrics import flatten
 from jsrl.run.checks import check
+from jsrl.settings.arguments import as_names
 from jsrl.settings.kind_options import refuse_unused
 from jsrl.settings.kinds import keep_own
 from jsrl.settings.mistakes import explain, mistake
@@ -42,6 +43,7 @@ def compose_settings(name: str, overrides: Sequence[str], own: Sequence[str] = (
     Raises:
         UserError: if they do not compose, or ``jsrl train`` would refuse them.
     """
+    overrides, own = as_names(overrides), as_names(own)
     # The folders do not matter here, but have to be set.
     folders = ["run_dir=-"]
     if "guide=run" in overrides:

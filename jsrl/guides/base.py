@@ -82,6 +82,8 @@ class ForeignGuide:
                 f"{', '.join(self.view.images)}; name the other parts that it knows by "
                 "guide.observation, or use guide=run or guide=python"
             )
+        if self.view.images:
+            self.view.require_whole_parts(name)
         self.num_seeds = num_seeds
         self.actions = spec.actions
         self.name = name

@@ -217,6 +217,22 @@ class BoundView:
             vector = (vector - self.mean.to(vector.device)) / self.std.to(vector.device)
         return Observation(vector, {name: obs.images[name] for name in self.images})
 
+    def require_whole_parts(self, name: str) -> None:
+        """Raise UserError unless what is seen can be given as the environment gives it."""
+        numbers = [entry for entry in self.values.observation or () if not isinstance(entry, str)]
+        if numbers:
+            raise UserError(
+                f"guide.observation={list(self.values.observation or ())} names columns, but guide "
+                f"{name} sees images, and is given whole parts as {self.spec.id} gives them; name "
+                "parts only"
+            )
+        if self.mean is not None and any(part.counts for part in self.seen_spec().vector):
+            raise UserError(
+                f"guide.mean and guide.std would change numbers that stand for choices, which "
+                f"guide {name} is given as {self.spec.id} gives them; normalise in the guide, and "
+                "leave both out"
+            )
+
     def seen_spec(self) -> ObservationSpec:
         """What the guide sees, where that is all of the observation or whole parts of it."""
         own, chosen = self.spec.observation, self.values.observation

@@ -169,9 +169,12 @@ class ActorCritic:
             state: from ``state_dict`` of a learner of the same sizes.
             rows: for each seed of this learner, its place among those of ``state``.
             only_actor: copy the actor alone, and leave critics and targets as they are (naive
-                initialisation).
+                initialisation); but convolutions that the actor shares with the critics come with
+                it, and the targets' follow.
         """
         if only_actor:
             copy_seeds(self.networks.actor, state["networks"], rows, prefix="actor.")
+            encoder = self.networks.critic_encoder
+            self.networks.target_encoder.load_state_dict(encoder.state_dict())
         else:
             copy_seeds(self.networks, state["networks"], rows)

@@ -17,8 +17,8 @@ from jsrl.networks.seed_policy import register_policy
 class EpsilonGreedyPolicy(MlpPolicy):
     """The value of each of n actions; with probability ε a random one is taken.
 
-    ε falls along a line with the environment steps that the policy has acted in for training (Mnih
-    et al. 2015, Nature 518, Methods). The clock is a part of the policy's state.
+    ε falls along a line with the environment steps of training (Mnih et al. 2015, Nature 518,
+    Methods), those in which a guide acts among them. The clock is a part of the policy's state.
 
     Args:
         sizes: as ``MlpPolicy`` takes them, from ``num_seeds`` to ``layer_norm``.

@@ -86,6 +86,15 @@ def test_choices_do_not_fit_an_environment_of_real_actions_nor_the_other_way() -
         made(np.full((6, 1), 0.5), spec=real).validate(SPEC)
 
 
+def test_what_was_read_without_the_environment_is_held_against_it() -> None:
+    with pytest.raises(UserError, match="read as if they began with 0, but those of Choosing-v0"):
+        made(np.array([0, 1, 2, 1, 0, 2]), spec=None).validate(SPEC)
+    with pytest.raises(UserError, match="it has the choice 3, but environment 'Choosing-v0'"):
+        made(np.array([0, 1, 3, 1, 0, 2]), spec=None, action_units="normalised").validate(SPEC)
+    with pytest.raises(UserError, match="actions has type <U3; expected numbers"):
+        made(np.array(["one"] * 6))
+
+
 def test_choices_are_cloned_from_a_file_and_jumped_from(tmp_path: Path) -> None:
     pole = ("env=gymnasium", "env.id=CartPole-v1", "env.success_key=null")
     (tmp_path / "pole.py").write_text(

@@ -9,7 +9,7 @@ from jsrl.commands.schemas import register
 from jsrl.core.errors import UserError
 from jsrl.grid.config import CellConfig, ComparisonConfig, GridJobConfig, PublishedConfig
 from jsrl.grid.plan import Task, plan
-from jsrl.grid.settings import changes
+from jsrl.grid.settings import changes, compose_settings
 
 GRIDS = sorted(path.stem for path in (config_directory() / "grid").glob("*.yaml"))
 TWO = CellConfig(name="second", overrides=["dataset.noise=0.7"], arms=["iql"], guide_from="umaze")
@@ -158,3 +158,11 @@ def test_settings_differ_where_both_have_a_key_or_the_schema_takes_any() -> None
         *("online.steps was 300, is 500", "env.kwargs.map was a, is None")
     ]
     assert changes({}, {"guide.arguments.k": 1}) == ["guide.arguments.k was None, is 1"]
+
+
+def test_an_encoder_is_chosen_in_a_grid_as_on_the_command_line() -> None:
+    seen = ["env=seen_maze_umaze", "learner.encoder=drq", "learner.encoder.features=9"]
+    register()
+    with initialize_config_dir(str(config_directory()), version_base="1.3"):
+        found = compose_settings("arm", [*seen, "guide=none", "dataset=none"], own=seen)
+    assert (found["learner.encoder.kind"], found["learner.encoder.features"]) == ("drq", 9)

@@ -1,5 +1,6 @@
 """Guides that see images: a user's own as the environment gives them, networks as bytes."""
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -18,7 +19,7 @@ from specs import box, vector
 import jsrl
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
-from jsrl.core.specs import EnvSpec
+from jsrl.core.specs import EnvSpec, VectorPart
 from jsrl.core.streams import Streams
 from jsrl.envs.lookup import make_registered
 from jsrl.envs.make import EnvSettings, describe_env
@@ -273,3 +274,27 @@ def test_a_file_as_guide_of_a_run_from_images_is_refused_before_anything_is_done
     torch.jit.script(torch.nn.Linear(2, 2)).save(str(path))
     with pytest.raises(UserError, match=r"takes vectors only, and .* observes the images image"):
         train_here(tmp_path / "run", *RUN, "guide=torchscript", f"guide.path={path}")
+
+
+CHOICE = replace(
+    SPEC,
+    observation=replace(
+        SPEC.observation,
+        vector=(*SPEC.observation.vector, VectorPart(("gear",), (), (3,), (0,))),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("view", "spec", "words"),
+    [
+        (GuideView(observation=(1, "wrist")), SPEC, "names columns, but guide own sees images"),
+        (GuideView(mean=1.0, std=2.0), CHOICE, "would change numbers that stand for choices"),
+    ],
+)
+def test_what_cannot_be_given_as_the_environment_gives_it_is_refused(view, spec, words):
+    with pytest.raises(UserError) as caught:
+        ForeignGuide(lambda *_: None, view, spec, 1, "own", "0", takes_images=True)
+    assert words in str(caught.value)
+    # Vectors alone may be given by columns and normalised.
+    ForeignGuide(lambda *_: None, GuideView(observation=(1, 0)), spec, 1, "own", "0")

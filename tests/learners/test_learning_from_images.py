@@ -289,3 +289,18 @@ def test_a_warm_start_copies_encoders_and_leaves_the_convolutions_shared(kind, s
         strict=True,
     )
     assert {one is other for one, other in pairs} == {shared}
+
+
+@pytest.mark.parametrize("kind", ["iql", "sac"])
+def test_a_naive_start_brings_shared_convolutions_and_the_targets_follow(kind):
+    guide = make([7], kind, REAL, small_encoder(shared=True))
+    train(guide, Streams([7]), REAL, 2)
+    learner = make([8], kind, REAL, small_encoder(shared=True))
+    before = {name: value.clone() for name, value in learner.networks.critic.state_dict().items()}
+    learner.start_from(guide.state_dict(), [0], only_actor=True)
+    networks = learner.networks
+    theirs = guide.networks.actor.state_dict()
+    assert all(torch.equal(v, theirs[n]) for n, v in networks.actor.state_dict().items())
+    target = networks.target_encoder.state_dict()
+    assert all(torch.equal(v, target[n]) for n, v in networks.critic_encoder.state_dict().items())
+    assert all(torch.equal(v, before[n]) for n, v in networks.critic.state_dict().items())

@@ -90,7 +90,8 @@ class TrainingLog:
         numbers[f"monitor/saturated_actions/{phase}"] = saturation_share(actions)
         if self._twin_values is not None:
             disagreement = self._disagreement(self._twin_values, index, recent.steps)
-            numbers[f"monitor/twin_disagreement/{phase}"] = disagreement
+            if disagreement is not None:
+                numbers[f"monitor/twin_disagreement/{phase}"] = disagreement
         return numbers
 
     def _rates(
@@ -108,12 +109,15 @@ class TrainingLog:
             numbers[f"monitor/detection_rate_null/{phase}/{name}"] = float(quantile)
         return numbers
 
-    def _disagreement(self, twin_values: TwinValues, index: int, steps: WatchedSteps) -> float:
+    def _disagreement(
+        self, twin_values: TwinValues, index: int, steps: WatchedSteps
+    ) -> float | None:
+        """Of the first two critics; None where there is one only."""
         seeds = len(self._seeds)
         observed = steps.observed.to(self._device).for_each(lambda x: x.expand(seeds, *x.shape))
         actions = torch.from_numpy(steps.actions).to(self._device)
         values = twin_values(observed, actions.expand(seeds, *actions.shape))[index]
-        return twin_disagreement(values[0], values[1])
+        return twin_disagreement(values[0], values[1]) if len(values) > 1 else None
 
 
 def show_embedding(folder: Path, sides: tuple[Sample, Sample], step: int, loggers: Loggers) -> None:

@@ -145,6 +145,15 @@ def test_layers_that_are_not_there_are_told_before_anything_is_learnt(tmp_path: 
     assert not checkpoint_paths(tmp_path / "run" / "checkpoints")
 
 
+def test_a_learner_with_one_critic_is_watched_without_a_disagreement(tmp_path: Path) -> None:
+    alone = ("learner=sac", "learner.critics=1", "dataset=none", "guide=none", "curriculum=none")
+    kept = [word for word in WATCHED if not word.startswith(("dataset", "guide", "curriculum"))]
+    train_here(tmp_path / "run", *kept, *alone, "offline.updates=0")
+    names = {record.name for record in metrics(tmp_path / "run")}
+    assert any(name.startswith("monitor/p_value/exploration") for name in names)
+    assert not any("twin_disagreement" in name for name in names)
+
+
 def test_the_recording_does_not_outgrow_its_files(tmp_path: Path) -> None:
     overrides = ("monitor.chunk_rows=50", "monitor.chunks=3", "online.steps=400")
     train_here(tmp_path / "run", *WATCHED, data(tmp_path), *overrides)
