@@ -31,7 +31,7 @@ demo: setup
 	@echo "More numbers:   $(BIN)/tensorboard --logdir runs/demo/tensorboard"
 
 test: setup
-	@echo "Running the tests in two processes: about 8 minutes on two quiet cores, twice that on slow ones."
+	@echo "Running the tests in two processes: about 12 minutes on two quiet cores."
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: setup
@@ -42,7 +42,7 @@ test-portable: setup
 	@$(PORTABLE) $(BIN)/python -c "import torch; print('As on another processor: PyTorch for', \
 		torch.backends.cpu.get_cpu_capability() + ', oneDNN', \
 		'on' if torch.backends.mkldnn.enabled else 'off')"
-	@echo "Running the tests of numbers there: about 5 minutes."
+	@echo "Running the tests of numbers there: about 7 minutes."
 	@$(PORTABLE) $(BIN)/python -m pytest -n 2 -m "not slow" $(NUMERICAL)
 
 setup: $(VENV)/.ready
