@@ -132,6 +132,9 @@ class FormerNamesFinder(MetaPathFinder, Loader):
             return
         for one in reversed(present):
             module.__dict__.update({k: v for k, v in vars(one).items() if not k.startswith("_")})
+        if name == "types":
+            former = importlib.import_module("jsrl.core.former_specs")
+            module.__dict__["EnvSpec"] = former.FormerEnvSpec
 
 
 def find_former_names() -> None:

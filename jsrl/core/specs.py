@@ -213,6 +213,31 @@ class EnvSpec:
             )
         return self.actions
 
+    @property
+    def observation_size(self) -> int:
+        """O, of the vector: as earlier versions called ``observation.size``."""
+        return self.observation.size
+
+    @property
+    def action_size(self) -> int:
+        """A, or n: as earlier versions called ``actions.size``."""
+        return self.actions.size
+
+    @property
+    def layout(self) -> tuple[tuple[str, int, int], ...]:
+        """As earlier versions called ``observation.layout``."""
+        return self.observation.layout
+
+    @property
+    def action_low(self) -> tuple[float, ...]:
+        """As earlier versions called ``box.low``."""
+        return self.box.low
+
+    @property
+    def action_high(self) -> tuple[float, ...]:
+        """As earlier versions called ``box.high``."""
+        return self.box.high
+
 
 def path_name(path: tuple[Key, ...]) -> str:
     """A path with dots between its keys; the empty path is called ``observation``."""

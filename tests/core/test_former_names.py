@@ -4,6 +4,7 @@ import importlib
 import sys
 
 import pytest
+from specs import vector
 
 from jsrl.core.former_names import FORMER_NAMES
 
@@ -25,11 +26,17 @@ def test_what_stands_in_several_modules_today_is_found_too() -> None:
 
     from jsrl.core import protocols, specs, transitions
 
-    assert (EnvSpec, TransitionBatch, Consumes) == (
-        specs.EnvSpec,
-        transitions.TransitionBatch,
-        protocols.Consumes,
-    )
+    assert (TransitionBatch, Consumes) == (transitions.TransitionBatch, protocols.Consumes)
+    # It is made with the arguments that it had, and is one of today.
+    layout = (("goal", 0, 2), ("state", 2, 5))
+    former = EnvSpec("E-v0", 5, 2, layout, (-1.0, 0.0), (1.0, 3.0), 50, action_shape=(1, 2))
+    assert isinstance(former, specs.EnvSpec)
+    assert former.observation == vector(layout)
+    assert former.actions == specs.BoxActions((-1.0, 0.0), (1.0, 3.0), (1, 2))
+    assert (former.observation_size, former.action_size, former.layout) == (5, 2, layout)
+    assert (former.action_low, former.action_high) == ((-1.0, 0.0), (1.0, 3.0))
+    with pytest.raises(ValueError, match="observation_size=4 and action_size=2 are not those"):
+        EnvSpec("E-v0", 4, 2, layout, (-1.0, 0.0), (1.0, 3.0), 50)
     sys.modules.pop("jsrl.runs", None)
     with pytest.warns(DeprecationWarning, match="jsrl.runs is jsrl.run.saved and"):
         from jsrl.runs import evaluate_run, export_run, load_policy
