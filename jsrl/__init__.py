@@ -6,6 +6,8 @@ finishes it, and the guide's share shrinks as the learner improves.
 
 import importlib
 import os
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 # Before the first product of matrices: on some processors MKL otherwise rounds a seed's differently
@@ -31,6 +33,20 @@ LAZY = {
 }
 """What is imported when it is asked for, so that ``import jsrl`` stays quick, and where it is."""
 
+
+class _Package(ModuleType):
+    """A package whose functions stay what they are.
+
+    Python binds a module that is imported as an attribute of its package, and ``jsrl.train`` was a
+    module in earlier versions.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in LAZY and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
 register()
 find_former_names()
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 from specs import vector
 
+import jsrl
 from jsrl.core.former_names import FORMER_NAMES
 
 
@@ -55,3 +56,15 @@ def test_what_stands_in_several_modules_today_is_found_too() -> None:
         from jsrl.networks import nothing  # noqa: F401
     with pytest.raises(ModuleNotFoundError, match=r"jsrl\.nowhere"):
         importlib.import_module("jsrl.nowhere")
+
+
+def test_a_function_of_the_package_is_not_hidden_by_a_module_that_had_its_name() -> None:
+    sys.modules.pop("jsrl.train", None)
+    with pytest.warns(DeprecationWarning, match="jsrl.train is jsrl.run.train now"):
+        from jsrl.train import train
+
+    from jsrl.commands import from_python
+    from jsrl.run import train as present
+
+    assert train is present.train
+    assert jsrl.train is from_python.train
