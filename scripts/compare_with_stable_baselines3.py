@@ -340,6 +340,8 @@ def print_tables(name: str, libraries: list[str]) -> None:
 
 
 def read_table(name: str) -> list[dict[str, str]]:
+    if not (RESULTS / name).exists():
+        raise SystemExit(f"{RESULTS / name} is not there; run the commands train and time first")
     with (RESULTS / name).open() as file:
         return list(csv.DictReader(file))
 

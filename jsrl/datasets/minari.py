@@ -53,7 +53,8 @@ def load_minari(
 
     Raises:
         UserError: if the dataset is neither in the store nor to be had, is broken, does not match
-            ``layout``, has spaces other than (dictionaries of) Box, or does not pass
+            ``layout``, observes other than (dictionaries of) Box, takes other than Box or
+            Discrete, is to be read for an environment with images, or does not pass
             ``make_dataset``.
     """
     reading = replace(reading, **options)
@@ -82,14 +83,21 @@ def load_minari(
     except ImportError as error:
         raise _lacking(source, error) from error
     if isinstance(action_space, spaces.Discrete):
-        choices = arrays["actions"][:, 0]
-        if reading.spec is None:
-            # Its own space says with which number choices begin.
-            reading = replace(reading, action_units=NORMALISED)
-            choices = choices - int(action_space.start)
-        return make_dataset({**arrays, "actions": choices}, source, reading)
+        return _of_choices(arrays, int(action_space.start), source, reading)
     bounds = action_space.low.reshape(-1), action_space.high.reshape(-1)
     return make_dataset(arrays, source, reading, recorded_bounds=bounds)
+
+
+def _of_choices(
+    arrays: dict[str, np.ndarray], start: int, source: str, reading: Reading
+) -> Dataset:
+    """A dataset whose actions are choices, which begin with ``start`` in its own action space."""
+    choices = arrays["actions"][:, 0]
+    if reading.spec is None:
+        # Nobody else says where they begin.
+        reading = replace(reading, action_units=NORMALISED)
+        choices = choices - start
+    return make_dataset({**arrays, "actions": choices}, source, reading)
 
 
 def _open(dataset_id: str, source: str, download: bool) -> Any:
