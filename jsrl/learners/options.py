@@ -31,7 +31,9 @@ class LearnerOptions(KindOptions):
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     learns_online = True
-    """Whether it can learn from transitions that are collected."""
+    """Whether it can learn from what is collected."""
+    learns_offline = True
+    """Whether it can learn from transitions of others: of a dataset, a guide, or a replay."""
     networks: ClassVar[tuple[str, ...]] = ("actor", "critic", "value")
     """Those of its networks whose activation the configuration gives."""
     about_data: ClassVar[tuple[str, ...]] = ("data_action_clip",)
@@ -60,9 +62,71 @@ class LearnerOptions(KindOptions):
                 f"learner={' or learner='.join(others)}, or another environment"
             )
 
+    def check_run(self, num_envs: int, steps: int) -> None:
+        """Raise UserError if it cannot learn in such a run.
+
+        Args:
+            num_envs: environments of each seed.
+            steps: environment steps of each seed in online learning.
+        """
+
+    def run_line(self, num_envs: int, steps: int) -> str | None:
+        """What a user should know of a run with these numbers, see ``check_run``; None: nothing."""
+        return None
+
     def reward_transform(self) -> tuple[float, float] | None:
         """By what the learner multiplies rewards, and what it adds then; None if it uses none."""
         return None
+
+
+@dataclass
+class OnPolicyOptions(LearnerOptions):
+    """Of learners that learn from whole rollouts of their own policy, and from nothing else."""
+
+    # Steps of every environment in a rollout, after which there is an update.
+    rollout_length: int = 2048
+    # How often an update goes through all steps of a rollout.
+    epochs: int = 10
+    # Steps of each seed in a minibatch.
+    batch_size: int = 64
+
+    learns_offline = False
+
+    def check(self) -> None:
+        super().check()
+        at_least("learner.rollout_length", self.rollout_length, 1)
+        at_least("learner.epochs", self.epochs, 1)
+
+    def check_run(self, num_envs: int, steps: int) -> None:
+        whole, size = self.rollout_length * num_envs, self.batch_size
+        rollout = (
+            f"learner.rollout_length={self.rollout_length} of env.num_envs={num_envs} is "
+            f"{whole} steps"
+        )
+        if whole % size:
+            fits = [n for n in range(1, whole + 1) if whole % n == 0]
+            nearest = min(fits, key=lambda n: abs(n - size))
+            raise UserError(
+                f"{rollout}, which minibatches of learner.batch_size={size} do not divide; set "
+                f"learner.batch_size={nearest}"
+            )
+        # The last step of all environments may go beyond.
+        if 0 < -(-steps // num_envs) < self.rollout_length:
+            raise UserError(
+                f"online.steps={steps} is less than one rollout, so that nothing would be learnt: "
+                f"{rollout}; set online.steps to that or more, or a shorter learner.rollout_length"
+            )
+
+    def run_line(self, num_envs: int, steps: int) -> str | None:
+        taken = -(-steps // num_envs)
+        rollouts, left = divmod(taken, self.rollout_length)
+        if not left:
+            return None
+        return (
+            f"online.steps={steps}: after {rollouts} rollouts of {self.rollout_length} steps in "
+            f"each of {num_envs} environments come {left} more, from which nothing is learnt "
+            "unless the run goes on to more steps"
+        )
 
 
 @dataclass

@@ -9,6 +9,7 @@ from jsrl.core.streams import checked_seed
 from jsrl.guides import guides
 from jsrl.guides.network import RunOptions
 from jsrl.jumpstart.curricula import DecidingOptions
+from jsrl.learners import learners
 from jsrl.monitor.config import MonitorConfig
 from jsrl.networks.activations import make_activation
 from jsrl.run.build import NETWORKS, network_layers, watch_settings
@@ -35,6 +36,7 @@ def check(config: TrainConfig) -> None:
     _check_ranges(config)
     _check_replay(config)
     _check_guide(config)
+    _check_learner(config)
     _check_data(config)
 
 
@@ -178,6 +180,42 @@ def _check_guide(config: TrainConfig) -> None:
             f"online.critic_warmup_steps={online.critic_warmup_steps} are steps of the guide, but "
             "guide=none; choose a guide, or 0"
         )
+
+
+def _check_learner(config: TrainConfig) -> None:
+    """What the learner can be given to learn from, and in what portions."""
+    config.learner.check_run(config.env.num_envs, config.online.steps)
+    if config.learner.learns_offline:
+        return
+    named, online = f"learner={config.learner.kind}", config.online
+    others = [name for name in learners.names() if learners[name].options.learns_offline]
+    choose = f"or choose a learner that does: {', '.join(others)}"
+    given = {
+        f"dataset={config.dataset.kind}": (config.dataset.kind == "none", "dataset=none"),
+        f"guide={config.guide.kind}": (not config.guide.pretrained, "another guide"),
+        f"online.offline_fraction={online.offline_fraction}": (
+            offline_fraction(online.offline_fraction) == 0,
+            "online.offline_fraction=0",
+        ),
+        f"online.critic_warmup_steps={online.critic_warmup_steps}": (
+            online.critic_warmup_steps == 0,
+            "online.critic_warmup_steps=0",
+        ),
+        f"replay.relabel={config.replay.relabel}": (
+            config.replay.relabel is None,
+            "replay.relabel=null",
+        ),
+        f"replay.directory={config.replay.directory}": (
+            config.replay.directory is None,
+            "replay.directory=null",
+        ),
+    }
+    for key, (harmless, instead) in given.items():
+        if not harmless:
+            raise UserError(
+                f"{key} gives steps of others to learn from, or again, which {named} cannot use: "
+                f"it learns from its own newest steps alone; set {instead}, {choose}"
+            )
 
 
 def _check_data(config: TrainConfig) -> None:

@@ -19,6 +19,7 @@ from jsrl.core.protocols import (
     Guide,
     HasTwinValues,
     Learner,
+    OnPolicyLearner,
     Policy,
     SavablePolicy,
     StartsFromState,
@@ -34,8 +35,10 @@ from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.evaluator import Evaluator
 from jsrl.rollout.hindsight import Hindsight
+from jsrl.rollout.on_policy import OnPolicyRunner
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
+from jsrl.rollout.runner import Runner
 from jsrl.rollout.transition_store import TransitionStore
 from jsrl.run.build import (
     build_dataset,
@@ -262,7 +265,24 @@ class Components:
             self.device,
         )
 
-    def _runner(self) -> OnlineRunner:
+    def _runner(self) -> Runner:
+        """What steps and learns, as the learner needs it."""
+        num_envs = self.config.env.num_envs
+        collector = Collector(
+            Environments(self.settings, len(self.config.seeds) * num_envs),
+            self.spec,
+            num_envs,
+            self.sources.streams("environment", "collector"),
+            self.device,
+        )
+        order = self.sources.streams("minibatch_order", "online")
+        draws = self.sources.streams("learner", "online")
+        if isinstance(self.learner, OnPolicyLearner):
+            return OnPolicyRunner(collector, self.learner, order, draws, self.device)
+        return self._replay_runner(collector, order, draws)
+
+    def _replay_runner(self, collector: Collector, order: Streams, draws: Streams) -> OnlineRunner:
+        """What learns from a replay of single steps."""
         config = self.config
         num_envs = config.env.num_envs
         store = online_store(config, self.spec, self.learner.needs, self.device)
@@ -270,18 +290,12 @@ class Components:
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size
         return OnlineRunner(
-            Collector(
-                Environments(self.settings, len(config.seeds) * num_envs),
-                self.spec,
-                num_envs,
-                self.sources.streams("environment", "collector"),
-                self.device,
-            ),
+            collector,
             store,
             Replay(offline, store, size, fraction, self.device, self._hindsight(store)),
             self.learner,
-            self.sources.streams("minibatch_order", "online"),
-            self.sources.streams("learner", "online"),
+            order,
+            draws,
             num_envs,
             config.online.updates_per_step,
             config.online.learning_starts,
