@@ -77,7 +77,8 @@ class OnPolicyRunner:
         """See ``Runner``. As many as a rollout has are held."""
         seeds = self._shape[0]
         steps = torch.stack(list(self._latest), 1)
-        return steps.reshape(seeds, steps.shape[1] * self._shape[1], -1)[:, -count:].numpy()
+        rows = steps.reshape(seeds, steps.shape[1] * self._shape[1], -1)
+        return rows[:, -count:].float().numpy()
 
     def state_dict(self) -> dict[str, Any]:
         return {

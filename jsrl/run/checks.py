@@ -184,37 +184,30 @@ def _check_guide(config: TrainConfig) -> None:
 
 def _check_learner(config: TrainConfig) -> None:
     """What the learner can be given to learn from, and in what portions."""
+    if not config.learner.learns_offline:
+        _check_nothing_of_others(config)
     config.learner.check_run(config.env.num_envs, config.online.steps)
-    if config.learner.learns_offline:
-        return
-    named, online = f"learner={config.learner.kind}", config.online
+
+
+def _check_nothing_of_others(config: TrainConfig) -> None:
+    """That a learner from its own newest steps is given nothing else to learn from."""
+    online, replay = config.online, config.replay
+    share, warmup = online.offline_fraction, online.critic_warmup_steps
+    given = [
+        (config.dataset.kind != "none", f"dataset={config.dataset.kind}", "set dataset=none"),
+        (config.guide.pretrained, f"guide={config.guide.kind}", "choose another guide"),
+        (offline_fraction(share) != 0, f"online.offline_fraction={share}", "set it to 0"),
+        (warmup > 0, f"online.critic_warmup_steps={warmup}", "set it to 0"),
+        (replay.relabel is not None, f"replay.relabel={replay.relabel}", "leave it out"),
+        (replay.directory is not None, f"replay.directory={replay.directory}", "leave it out"),
+    ]
     others = [name for name in learners.names() if learners[name].options.learns_offline]
-    choose = f"or choose a learner that does: {', '.join(others)}"
-    given = {
-        f"dataset={config.dataset.kind}": (config.dataset.kind == "none", "dataset=none"),
-        f"guide={config.guide.kind}": (not config.guide.pretrained, "another guide"),
-        f"online.offline_fraction={online.offline_fraction}": (
-            offline_fraction(online.offline_fraction) == 0,
-            "online.offline_fraction=0",
-        ),
-        f"online.critic_warmup_steps={online.critic_warmup_steps}": (
-            online.critic_warmup_steps == 0,
-            "online.critic_warmup_steps=0",
-        ),
-        f"replay.relabel={config.replay.relabel}": (
-            config.replay.relabel is None,
-            "replay.relabel=null",
-        ),
-        f"replay.directory={config.replay.directory}": (
-            config.replay.directory is None,
-            "replay.directory=null",
-        ),
-    }
-    for key, (harmless, instead) in given.items():
-        if not harmless:
+    for is_given, key, instead in given:
+        if is_given:
             raise UserError(
-                f"{key} gives steps of others to learn from, or again, which {named} cannot use: "
-                f"it learns from its own newest steps alone; set {instead}, {choose}"
+                f"{key} is of no use to learner={config.learner.kind}, which learns from the "
+                f"newest steps of its own policy alone; {instead}, or choose "
+                f"learner={' or learner='.join(others)}"
             )
 
 

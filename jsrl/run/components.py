@@ -15,6 +15,7 @@ from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
 from jsrl.core.protocols import (
+    Consumes,
     FreezesSeeds,
     Guide,
     HasTwinValues,
@@ -277,9 +278,15 @@ class Components:
         )
         order = self.sources.streams("minibatch_order", "online")
         draws = self.sources.streams("learner", "online")
-        if isinstance(self.learner, OnPolicyLearner):
-            return OnPolicyRunner(collector, self.learner, order, draws, self.device)
-        return self._replay_runner(collector, order, draws)
+        if self.learner.needs.data is not Consumes.ROLLOUTS:
+            return self._replay_runner(collector, order, draws)
+        if not isinstance(self.learner, OnPolicyLearner):
+            raise UserError(
+                f"learner={self.config.learner.kind} needs {Consumes.ROLLOUTS.value}, but "
+                f"{type(self.learner).__name__} lacks some of what OnPolicyLearner of "
+                "jsrl.core.protocols asks for; give it rollouts, explore, values, draws and update"
+            )
+        return OnPolicyRunner(collector, self.learner, order, draws, self.device)
 
     def _replay_runner(self, collector: Collector, order: Streams, draws: Streams) -> OnlineRunner:
         """What learns from a replay of single steps."""

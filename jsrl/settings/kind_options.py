@@ -37,7 +37,10 @@ ACTIVATIONS = {
 }
 
 ONLINE = {
-    name: ALL if learners[name].options.learns_offline else ("steps",) for name in learners.names()
+    name: ALL if options.learns_offline else ("steps",)
+    for name in learners.names()
+    for options in [learners[name].options]
+    if options.learns_online
 }
 """Learners from rollouts have no replay, and choose themselves when they update."""
 
