@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
@@ -28,7 +27,7 @@ from jsrl.core.protocols import (
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
-from jsrl.guides.network import OfflineOptions, RunOptions
+from jsrl.guides.network import OfflineOptions
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
@@ -49,6 +48,7 @@ from jsrl.run.build import (
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
+from jsrl.run.starting_networks import networks_of_guides_run
 from jsrl.run.stores import offline_store, online_store
 from jsrl.settings.schema import TrainConfig
 
@@ -172,7 +172,7 @@ class Components:
         if self.guide_learner is not None:
             state, rows = self.guide_learner.state_dict(), list(range(len(seeds)))
         else:
-            state, rows = self._other_learner()
+            state, rows = networks_of_guides_run(self.config, self.learner.policy())
         if not isinstance(self.learner, StartsFromState):
             raise UserError(
                 f"start={start} needs a learner with start_from(state, rows, only_actor); "
@@ -327,18 +327,6 @@ class Components:
                 f"guide={self.config.guide.kind} has a memory, so evaluation needs a "
                 f"copy of its own, but it cannot be copied by copy.deepcopy: {error}"
             ) from error
-
-    def _other_learner(self) -> tuple[dict[str, Any], list[int]]:
-        """The learner's state in the run that the guide comes from, and the rows of our seeds."""
-        guide = self.config.guide
-        assert isinstance(guide, RunOptions) and guide.path is not None
-        state = load_checkpoint(newest_checkpoint(Path(guide.path)))
-        rows = [
-            state["seeds"].index(seed if guide.seed is None else guide.seed)
-            for seed in self.config.seeds
-        ]
-        wanted = state["guide_learner"] if guide.which == "guide" else state["learner"]
-        return wanted, rows
 
     def _check_time_limit(self) -> None:
         steps, limit = self.config.curriculum.given_guide_steps, self.spec.max_episode_steps

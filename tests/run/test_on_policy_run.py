@@ -15,6 +15,7 @@ from small_runs import (
     train_here,
 )
 
+from jsrl.core.errors import UserError
 from jsrl.learners.ppo import PPO
 from jsrl.rollout.on_policy import OnPolicyRunner
 
@@ -97,6 +98,18 @@ def test_a_run_begins_from_the_networks_of_another_and_is_guided_by_it(tmp_path:
         if name in ("observation_mean", "observation_std"):
             continue
         assert torch.equal(own, first[f"actor.{name}"][1:]), name
+
+
+def test_a_policy_that_would_act_otherwise_is_refused_and_the_advice_works(tmp_path: Path) -> None:
+    """An IQL's actor passes its mean through a tanh, which PPO's does not unless it is asked to."""
+    iql = (*REACH, "dataset=none", "guide=none", "curriculum=none", "online.steps=60")
+    train_here(tmp_path / "first", *iql)
+    naive = (*ALONE, "guide=run", f"guide.path={tmp_path / 'first'}", "start=naive")
+    naive = (*naive, "learner.hidden=[16,16]", "online.steps=20")
+    with pytest.raises(UserError, match=r"tanh_mean is True.*set learner.tanh_mean to the guide's"):
+        train_here(tmp_path / "second", *naive)
+    train_here(tmp_path / "second", *naive, "learner.tanh_mean=true")
+    assert read_summary(tmp_path / "second")["updates"] == 4
 
 
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
