@@ -22,13 +22,13 @@ from torch import Tensor, nn
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
-from jsrl.core.ranges import at_least, one_of
-from jsrl.core.rollouts import ExploringStep, RolloutBatch, RolloutNeeds
+from jsrl.core.ranges import at_least
+from jsrl.core.rollouts import ExploringStep, RolloutBatch
 from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
 from jsrl.learners.common import copy_seeds
 from jsrl.learners.losses import clipped_surrogate_loss, normalised_advantages, weighted_mean
-from jsrl.learners.options import LearnerInputs, OnPolicyOptions, learners
+from jsrl.learners.options import LearnerInputs, OnPolicyOptions, check_log_std_range, learners
 from jsrl.learners.seedwise_adam import SeedwiseAdam
 from jsrl.networks.categorical import CategoricalPolicy
 from jsrl.networks.encoders.encoder import encoder_options
@@ -46,10 +46,7 @@ class PPOOptions(OnPolicyOptions):
     proximal policy optimization"); only the activation is that of the group ``activation``.
     """
 
-    # Widths of the hidden layers of every network.
     hidden: list[int] = field(default_factory=lambda: [64, 64])
-    # Of Adam, for every network.
-    learning_rate: float = 3e-4
     # Steps of each seed over which the learning rate falls to 0 along a line; null: it stays.
     learning_rate_steps: int | None = None
     # What Adam adds to the root of the average of squared gradients.
@@ -61,10 +58,6 @@ class PPOOptions(OnPolicyOptions):
     tanh_mean: bool = False
     # [low, high] of the policy's log standard deviation.
     log_std_range: list[float] = field(default_factory=lambda: [-20.0, 2.0])
-    # Discount of future rewards, in [0, 1].
-    discount: float = 0.99
-    # λ of generalised advantage estimation, in [0, 1].
-    trace: float = 0.95
     # By how much the ratio of probabilities may differ from 1 to any advantage.
     clip: float = 0.2
     # Whether advantages are normalised in each minibatch.
@@ -75,41 +68,27 @@ class PPOOptions(OnPolicyOptions):
     value_coefficient: float = 0.5
     # Gradients of each seed are scaled down to this norm, over all its networks; null: not at all.
     largest_gradient_norm: float | None = 0.5
-    # The learner learns from reward_scale·reward + reward_shift.
-    reward_scale: float = 1.0
-    # See reward_scale.
-    reward_shift: float = 0.0
 
     networks = ("actor", "value")
     acts_by = ("box", "discrete")
 
     def check(self) -> None:
         super().check()
-        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
-        for name in ("learning_rate", "adam_epsilon", "clip", "largest_gradient_norm"):
+        check_log_std_range(self.log_std_range)
+        for name in ("adam_epsilon", "clip", "largest_gradient_norm"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"learner.{name}={value} must be above 0")
-        for name in ("discount", "trace"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"learner.{name}={getattr(self, name)} must lie in [0, 1]")
         for name in ("entropy_coefficient", "value_coefficient"):
             at_least(f"learner.{name}", getattr(self, name), 0)
         if self.learning_rate_steps is not None:
             at_least("learner.learning_rate_steps", self.learning_rate_steps, 1)
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
-        if len(self.log_std_range) != 2 or self.log_std_range[0] > self.log_std_range[1]:
-            raise UserError(f"learner.log_std_range={self.log_std_range} must be [low, high]")
         encoder = encoder_options(self.encoder)
         if encoder is not None and encoder.shift > 0:
             raise UserError(
                 f"learner.encoder.shift={encoder.shift} changes what the policy saw when it acted, "
                 "on which the ratio of learner=ppo depends; set learner.encoder.shift=0"
             )
-
-    def reward_transform(self) -> tuple[float, float]:
-        return self.reward_scale, self.reward_shift
 
 
 class PPONetworks(nn.Module):
@@ -180,14 +159,7 @@ class PPO:
     def __init__(self, options: PPOOptions, inputs: LearnerInputs) -> None:
         self.options = options
         self.needs = DataNeeds(Consumes.ROLLOUTS, (("actor", "value"),), discount=options.discount)
-        self.rollouts = RolloutNeeds(
-            options.rollout_length,
-            options.epochs,
-            options.batch_size,
-            options.trace,
-            options.reward_scale,
-            options.reward_shift,
-        )
+        self.rollouts = options.rollouts()
         self.networks = PPONetworks(options, inputs)
         self.networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         self.networks.to(inputs.device)
