@@ -32,6 +32,8 @@ class LearnerOptions(KindOptions):
 
     learns_online = True
     """Whether it can learn from transitions that are collected."""
+    needs_dataset = False
+    """Whether it is made for offline data, and would go wrong without any."""
     networks: ClassVar[tuple[str, ...]] = ("actor", "critic", "value")
     """Those of its networks whose activation the configuration gives."""
     about_data: ClassVar[tuple[str, ...]] = ("data_action_clip",)
@@ -73,7 +75,7 @@ class NetworkOptions(LearnerOptions):
     hidden: list[int] = field(default_factory=lambda: [256, 256])
     # Of Adam, for everything that is trained.
     learning_rate: float = 3e-4
-    # Of the weights: orthogonal, pytorch or variance_scaling.
+    # Of the weights: orthogonal, pytorch, glorot or variance_scaling.
     initialisation: str = "pytorch"
     # Whether networks see observations normalised by the dataset's mean and spread.
     normalise_observations: bool = False
