@@ -71,13 +71,12 @@ class TransitionBatch:
             return Observation(taken(observation.vector), images)
 
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return TransitionBatch(
-            **{
-                name: seen(value) if isinstance(value, Observation) else taken(value)
-                for name, value in values.items()
-                if value is not None
-            }
-        )
+        parts: dict[str, Any] = {
+            name: seen(value) if isinstance(value, Observation) else taken(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        return TransitionBatch(**parts)
 
 
 @dataclass(frozen=True)

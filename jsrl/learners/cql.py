@@ -262,9 +262,7 @@ class CQL(SAC):
         q: Tensor = self.networks.critic(torch.cat([each, actions], -1).flatten(1, 2))[..., 0]
         return q.unflatten(-1, actions.shape[1:3])
 
-    def _step_multiplier(
-        self, gap: Float[Tensor, "S K"], metrics: Metrics
-    ) -> Float[Tensor, "S K"]:
+    def _step_multiplier(self, gap: Float[Tensor, "S K"], metrics: Metrics) -> Float[Tensor, "S K"]:
         """Each critic's conservative loss before α: the gap, or the factor times what is too much.
 
         In the Lagrangian form (appendix F of the paper) the factor moves one step upwards in the

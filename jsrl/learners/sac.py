@@ -197,7 +197,8 @@ class SAC(ActorCritic):
     def train(self, networks: Sequence[str], batch: TransitionBatch, draws: Draws) -> Metrics:
         """One step of the named networks, in the order of ``update``, and then of the targets."""
         trained = tuple(networks) if self._trains_actor else self.of_critic
-        batch, metrics = self.shifts.apply(batch, draws), {}
+        batch = self.shifts.apply(batch, draws)
+        metrics: Metrics = {}
         if self.options.split_batch and "critic" in trained:
             metrics |= self._train_critics_on_parts(batch, draws)
             trained = tuple(name for name in trained if name not in self.of_critic)
@@ -209,7 +210,8 @@ class SAC(ActorCritic):
     def descend(self, batch: TransitionBatch, draws: Draws, trained: tuple[str, ...]) -> Metrics:
         """All of an update but the clocks: tensors in, tensors out, compiled as one."""
         temperature = self.networks.log_temperature.detach().exp()
-        trains_actor, metrics = "actor" in trained, {}
+        trains_actor = "actor" in trained
+        metrics: Metrics = {}
         if trains_actor:
             actor = self.networks.actor
             action, log_prob = actor.sample_with_log_prob(
@@ -269,7 +271,8 @@ class SAC(ActorCritic):
 
     def _train_critics_on_parts(self, batch: TransitionBatch, draws: Draws) -> Metrics:
         """One step of the critics from each part of a minibatch."""
-        metrics, parts = {}, self.options.critic_updates
+        parts = self.options.critic_updates
+        metrics: Metrics = {}
         for part in range(parts):
             of_part = {
                 name: drawn[:, part] if name == "ranks" else drawn[:, part::parts].contiguous()
