@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learners.reference_sac import ACT, PlainSAC, assert_same_networks
+from learners.reference_sac import PlainSAC, assert_same_networks
 from minibatches import random_batch
 from small_runs import REACH, metrics, newest_state, train_here
 from specs import box, vector
