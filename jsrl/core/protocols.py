@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
+from jsrl.core.returns import ReturnsToGo
 from jsrl.core.rollouts import ExploringStep, RolloutBatch, RolloutNeeds
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment, TransitionBatch
@@ -63,6 +64,7 @@ class DataNeeds:
             ``(("critic",),) * 20 + (("actor",),)``.
         n_step: n, of the returns; 1 unless ``data`` is n-step transitions.
         discount: γ, of a step, in [0, 1]; ``TransitionBatch.discount`` is made of it.
+        returns_to_go: how ``TransitionBatch.return_to_go`` is worked out; None leaves it out.
 
     Raises:
         UserError: if n does not go with the data, or a minibatch trains nothing.
@@ -72,6 +74,7 @@ class DataNeeds:
     batches: tuple[tuple[str, ...], ...]
     n_step: int = 1
     discount: float = 0.99
+    returns_to_go: ReturnsToGo | None = None
 
     def __post_init__(self) -> None:
         if self.n_step < 1:

@@ -100,6 +100,15 @@ def squared_td_error(
     return errors.sum(-1) if reduction == "sum" else errors.mean(-1)
 
 
+def soft_maximum(values: Float[Tensor, "*B n"], temperature: float) -> Float[Tensor, "*B"]:
+    """τ·log Σ exp(v/τ) over the last axis (Kumar et al. 2020, arXiv 2006.04779, equation 4).
+
+    With values of n samples less their log densities it estimates τ·log(n·∫ exp(v/τ)) for τ = 1:
+    the number of samples is not divided by, as in the authors' code.
+    """
+    return temperature * torch.logsumexp(values / temperature, -1)
+
+
 def huber_loss(
     prediction: Float[Tensor, "S B"], target: Float[Tensor, "S B"]
 ) -> Float[Tensor, " S"]:

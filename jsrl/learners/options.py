@@ -35,6 +35,8 @@ class LearnerOptions(KindOptions):
     """Whether it can learn from what is collected."""
     learns_offline = True
     """Whether it can learn from transitions of others: of a dataset, a guide, or a replay."""
+    needs_dataset = False
+    """Whether it is made for offline data, and would go wrong without any."""
     networks: ClassVar[tuple[str, ...]] = ("actor", "critic", "value")
     """Those of its networks whose activation the configuration gives."""
     about_data: ClassVar[tuple[str, ...]] = ("data_action_clip",)
@@ -88,7 +90,7 @@ class NetworkOptions(LearnerOptions):
     hidden: list[int] = field(default_factory=lambda: [256, 256])
     # Of Adam, for everything that is trained.
     learning_rate: float = 3e-4
-    # Of the weights: orthogonal, pytorch or variance_scaling.
+    # Of the weights: orthogonal, pytorch, glorot or variance_scaling.
     initialisation: str = "pytorch"
 
     def check(self) -> None:

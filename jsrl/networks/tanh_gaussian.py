@@ -43,15 +43,17 @@ class TanhGaussianPolicy(MlpPolicy):
         return mean, log_std.clamp(*self.log_std_range)
 
     def sample_with_log_prob(
-        self, features: Float[Tensor, "S B F"], noise: Float[Tensor, "S B A"]
-    ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S B"]]:
+        self, features: Float[Tensor, "S B F"], noise: Float[Tensor, "S B *n A"]
+    ) -> tuple[Float[Tensor, "S B *n A"], Float[Tensor, "S B *n"]]:
         """Actions and their log density, both with gradients to the parameters.
 
         Args:
             features: of what is acted on, from ``encode``.
-            noise: standard normal, drawn outside.
+            noise: standard normal, drawn outside; for n actions each time, ``[S, B, n, A]``.
         """
         mean, log_std = self(features)
+        if noise.dim() > mean.dim():
+            mean, log_std = mean.unsqueeze(2), log_std.unsqueeze(2)
         before = mean + log_std.exp() * noise
         return torch.tanh(before), _log_density(noise, log_std, before)
 

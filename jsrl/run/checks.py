@@ -214,6 +214,8 @@ def _check_nothing_of_others(config: TrainConfig) -> None:
 def _check_data(config: TrainConfig) -> None:
     """What needs offline data, and what can only be learnt from them."""
     online, without = config.online, config.dataset.kind == "none"
+    if config.learner.needs_dataset:
+        _check_needed_data(config)
     if without and config.guide.pretrained and config.offline.updates > 0:
         raise UserError(
             f"guide={config.guide.kind} is pre-trained on a dataset, but dataset=none; choose a "
@@ -229,4 +231,28 @@ def _check_data(config: TrainConfig) -> None:
             f"learner={config.learner.kind} learns from offline data alone, but "
             f"online.steps={online.steps}; set online.steps=0, or choose a learner that learns "
             "online"
+        )
+
+
+def _check_needed_data(config: TrainConfig) -> None:
+    """That a learner which needs offline data is given some."""
+    online, own = config.online, config.learner
+    named, others = f"learner={own.kind}", []
+    for name in learners.names():
+        other = learners[name].options
+        alike = set(other.acts_by) & set(own.acts_by) and name not in learners.with_option("target")
+        learns = other.learns_online and other.learns_offline
+        if learns and not other.needs_dataset and alike:
+            others.append(name)
+    if config.dataset.kind == "none":
+        raise UserError(
+            f"{named} needs offline data, but dataset=none; choose a dataset, or a learner that "
+            f"does without: {', '.join(others)}"
+        )
+    collects, share = online.steps > 0, offline_fraction(online.offline_fraction)
+    if collects and config.start == "cold" and share == 0:
+        raise UserError(
+            f"{named} needs offline data, but with start=cold and online.offline_fraction="
+            f"{online.offline_fraction} it never sees any; set online.offline_fraction=0.5, or "
+            f"choose a learner that does without: {', '.join(others)}"
         )
