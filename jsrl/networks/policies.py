@@ -25,6 +25,8 @@ class GaussianPolicy(MlpPolicy):
         tanh_mean: squash the mean into (-1, 1).
         log_std_range: bounds on the log standard deviation.
         action_clip: actions are clipped, once, to ± this.
+        exploration_noise: samples are the mean with noise of this standard deviation, whatever the
+            policy's own is; None for samples of the policy.
         shared: the other keywords of ``MlpPolicy``.
     """
 
@@ -34,8 +36,11 @@ class GaussianPolicy(MlpPolicy):
         tanh_mean: bool = True,
         log_std_range: Sequence[float] = (-5.0, 2.0),
         action_clip: float = 1.0,
+        exploration_noise: float | None = None,
         **shared: Any,
     ) -> None:
+        if exploration_noise is not None:
+            shared["exploration_noise"] = exploration_noise
         super().__init__(
             *sizes,
             tanh_mean=tanh_mean,
@@ -47,6 +52,7 @@ class GaussianPolicy(MlpPolicy):
         self.tanh_mean = tanh_mean
         self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
         self.action_clip = action_clip
+        self.exploration_noise = exploration_noise
 
     def forward(
         self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
@@ -85,7 +91,8 @@ class GaussianPolicy(MlpPolicy):
         """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
         mean, log_std = self(self.encode(obs))
         noise = streams.normal(name, mean.shape[1:], where=where)
-        mean = mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
+        spread = log_std.exp() if self.exploration_noise is None else self.exploration_noise
+        mean = mean + spread * noise.to(mean.device, non_blocking=True)
         return mean.clamp(-self.action_clip, self.action_clip)
 
     def mode_module(self, index: int) -> nn.Module:
