@@ -88,7 +88,11 @@ class AWAC(ActorCritic):
         self.needs = options.needs(("critic", "actor"))
         self.shifts = RandomShifts(options, inputs)
         networks = ActorCriticNetworks(
-            gaussian_actor(options, inputs), inputs, options.hidden, options.encoder, options.critics
+            gaussian_actor(options, inputs),
+            inputs,
+            options.hidden,
+            options.encoder,
+            options.critics,
         )
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         networks.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
@@ -107,7 +111,9 @@ class AWAC(ActorCritic):
         ``next_noise`` is ``[S, B, A]``, and ``noise``, for V(s), ``[S, N·B, A]`` of N samples.
         """
         o = self.options
-        drawn = {"next_noise": streams.normal("next_policy_noise", (o.batch_size, self.action_size))}
+        drawn = {
+            "next_noise": streams.normal("next_policy_noise", (o.batch_size, self.action_size))
+        }
         if o.value_samples:
             shape = (o.value_samples * o.batch_size, self.action_size)
             drawn["noise"] = streams.normal("policy_noise", shape)
