@@ -33,7 +33,7 @@ def margins_of_episodes(
         gets the mean of the others.
     """
     values = observations.double()
-    spread = values.std(0) if len(values) > 1 else torch.zeros_like(values[0])
+    spread = values.std(0) if len(values) > 1 and values.numel() else torch.zeros_like(values[0])
     z = (values - values.mean(0)) / torch.where(spread > 0, spread, 1.0)
     mean, counts = _mean(z, blocks, count)
     square, _ = _mean((z - mean[blocks]).square(), blocks, count)

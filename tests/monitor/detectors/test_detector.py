@@ -49,6 +49,13 @@ def test_margins_by_hand():
     assert set(found) == set(KINDS)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_observation_of_images_alone_has_no_margins():
+    blocks = torch.tensor([0, 0, 1, 1])
+    found = margins_of_episodes(torch.zeros(4, 0), blocks, 2)
+    assert all(found[kind].shape == (0, 2) for kind in KINDS)
+
+
 def test_relation_is_what_a_regression_on_the_other_columns_leaves():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 3)) @ rng.normal(size=(3, 3))
