@@ -214,7 +214,7 @@ def choosing(folder: Path) -> tuple[TrainingMonitor, Collector, CategoricalPolic
         TrainingMonitorSettings(".*", 1, 1.0, 4096, 4, 5, watch, RateSettings(2, 20)),
         policy,
         *([0], (2, 1), streams.child("monitor"), folder),
-        spec.observation,
+        spec,
     )
     collector.observer = monitor.online
     return monitor, collector, policy, streams
@@ -248,6 +248,8 @@ def test_a_policy_of_choices_is_watched_and_goes_on_exactly(tmp_path: Path) -> N
     tested = [value for _, name, value in whole if name.endswith("p_value/exploration/outputs")]
     assert len(tested) > 2
     assert all(value is not None and 0 < value <= 1 for value in tested)
+    # A choice has no bounds that it could be at.
+    assert not any("saturated_actions" in name for _, name, _ in whole)
     assert p_values(tmp_path / "parts", resumed=True) == whole
     assert list(Recording(tmp_path / "parts" / "recording").sizes) == [
         *("inputs", "mlp.hidden_0", "mlp.activation_0", "mlp.output", "outputs")
