@@ -6,9 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from jsrl.core.observations import Observation
-from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.seed_policy import register_policy
 
 
@@ -44,22 +42,14 @@ class CategoricalPolicy(MlpPolicy):
         """The most probable action; of several, the first."""
         return self(features).argmax(-1)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Int[Tensor, "S E"]:
-        """Samples from one uniform draw each, of the streams ``name``; see ``SamplingPolicy``.
+    def drawn(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Int[Tensor, "S B"]:
+        """Samples from one uniform draw each.
 
         The draw's place in the sums of the probabilities is the action.
         """
-        sums = self(self.encode(obs)).exp().cumsum(-1)
+        sums = self(features).exp().cumsum(-1)
         whole = sums[..., -1:]
-        draws = streams.uniform(name, (obs.leading[1], 1), where=where)
-        drawn = draws.to(sums.device, non_blocking=True) * whole
+        drawn = draws.uniform((features.shape[1], 1)).to(sums.device, non_blocking=True) * whole
         # The second condition keeps a draw that is rounded to the whole from actions behind the
         # last one that has any probability.
         return ((sums <= drawn) & (sums < whole)).sum(-1)

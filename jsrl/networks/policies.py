@@ -9,9 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from jsrl.core.observations import Observation
-from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
 
@@ -74,17 +72,10 @@ class GaussianPolicy(MlpPolicy):
         mean, _ = self(features)
         return mean.clamp(-self.action_clip, self.action_clip)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
-        mean, log_std = self(self.encode(obs))
-        noise = streams.normal(name, mean.shape[1:], where=where)
+    def drawn(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Float[Tensor, "S B A"]:
+        """Clipped samples."""
+        mean, log_std = self(features)
+        noise = draws.normal(mean.shape[1:])
         mean = mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
         return mean.clamp(-self.action_clip, self.action_clip)
 
