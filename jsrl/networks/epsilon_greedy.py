@@ -66,7 +66,7 @@ class EpsilonGreedyPolicy(MlpPolicy):
         self.clock += obs.leading[1]
         return actions
 
-    def drawn(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Int[Tensor, "S B"]:
+    def sampled(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Int[Tensor, "S B"]:
         """Actions, random ones with the present ε.
 
         Two uniform draws an action: whether it is random, and which.

@@ -23,7 +23,7 @@ class NamedDraws:
 
     streams: Streams
     name: str
-    where: Sequence[bool] | None
+    where: Sequence[bool] | None = None
 
     def normal(self, shape: Sequence[int]) -> Float[Tensor, "S ..."]:
         """Standard normal draws ``[S, *shape]``."""
@@ -163,9 +163,9 @@ class MlpPolicy(SeedPolicy):
         where: Sequence[bool] | None = None,
     ) -> Shaped[Tensor, "S E *A"]:
         """Sampled actions from draws of the streams ``name``; see ``SamplingPolicy``."""
-        return self.drawn(self.encode(obs), NamedDraws(streams, name, where))
+        return self.sampled(self.encode(obs), NamedDraws(streams, name, where))
 
-    def drawn(
+    def sampled(
         self, features: Float[Tensor, "S B F"], draws: NamedDraws
     ) -> Shaped[Tensor, "S B *A"]:
         """Sampled actions. A policy that draws nothing gives its mode."""

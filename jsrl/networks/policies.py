@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from jsrl.core.observations import Observation
+from jsrl.core.streams import Streams
 from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
@@ -63,21 +65,40 @@ class GaussianPolicy(MlpPolicy):
         dropout: Sequence[Tensor] = (),
     ) -> Float[Tensor, "S B"]:
         """Log density of ``actions``, summed over action dimensions."""
-        mean, log_std = self(features, dropout)
-        z = (actions - mean) * torch.exp(-log_std)
-        return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        return _log_density(actions, *self(features, dropout))
+
+    def log_prob_and_entropy(
+        self, features: Float[Tensor, "S B F"], actions: Float[Tensor, "S B A"]
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """Log density of ``actions``, and the differential entropy, in nats, from one forward."""
+        mean, log_std = self(features)
+        entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+        return _log_density(actions, mean, log_std), entropy.expand(*mean.shape[:-1])
+
+    def clip(self, sample: Float[Tensor, "S B A"]) -> Float[Tensor, "S B A"]:
+        """The action that is taken where this was drawn."""
+        return sample.clamp(-self.action_clip, self.action_clip)
 
     def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The clipped mean."""
         mean, _ = self(features)
         return mean.clamp(-self.action_clip, self.action_clip)
 
-    def drawn(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Float[Tensor, "S B A"]:
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
         """Clipped samples."""
         mean, log_std = self(features)
-        noise = draws.normal(mean.shape[1:])
-        mean = mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
-        return mean.clamp(-self.action_clip, self.action_clip)
+        return self.clip(_drawn(mean, log_std, draws))
+
+    @torch.no_grad()
+    def draw(
+        self, obs: Observation, streams: Streams, name: str
+    ) -> tuple[Float[Tensor, "S E A"], Float[Tensor, "S E"]]:
+        """The same samples before they are clipped, and their log density."""
+        mean, log_std = self(self.encode(obs))
+        drawn = _drawn(mean, log_std, NamedDraws(streams, name))
+        return drawn, _log_density(drawn, mean, log_std)
 
     def mode_module(self, index: int) -> nn.Module:
         """The mode of seed ``index``; without images in PyTorch's own layers, named as they are.
@@ -97,3 +118,17 @@ class GaussianPolicy(MlpPolicy):
             layers["tanh"] = nn.Tanh()
         layers["clip"] = Clip(self.action_clip)
         return nn.Sequential(layers).requires_grad_(False).eval()
+
+
+def _drawn(
+    mean: Float[Tensor, "S E A"], log_std: Float[Tensor, "S 1 A"], draws: NamedDraws
+) -> Float[Tensor, "S E A"]:
+    noise = draws.normal(mean.shape[1:])
+    return mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
+
+
+def _log_density(
+    actions: Float[Tensor, "S B A"], mean: Float[Tensor, "S B A"], log_std: Float[Tensor, "S 1 A"]
+) -> Float[Tensor, "S B"]:
+    z = (actions - mean) * torch.exp(-log_std)
+    return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -76,7 +76,9 @@ class TanhGaussianPolicy(MlpPolicy):
         mean, _ = self(features)
         return torch.tanh(mean)
 
-    def drawn(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Float[Tensor, "S B A"]:
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
         """The tanh of Gaussian samples."""
         mean, log_std = self(features)
         noise = draws.normal(mean.shape[1:])
