@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
 
@@ -90,19 +90,14 @@ class GaussianPolicy(MlpPolicy):
         mean, _ = self(features)
         return mean.clamp(-self.action_clip, self.action_clip)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
-        mean, log_std = self(self.encode(obs))
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
+        """Clipped samples."""
+        mean, log_std = self(features)
         noise = self.exploration_noise
         spread = log_std.exp() if noise is None else torch.full_like(log_std, noise)
-        return self.clip(self._draw(mean, spread, streams, name, where))
+        return self.clip(_drawn(mean, spread, draws))
 
     @torch.no_grad()
     def draw(
@@ -110,7 +105,7 @@ class GaussianPolicy(MlpPolicy):
     ) -> tuple[Float[Tensor, "S E A"], Float[Tensor, "S E"]]:
         """Samples of the Gaussian before they are clipped, and their log density."""
         mean, log_std = self(self.encode(obs))
-        drawn = self._draw(mean, log_std.exp(), streams, name)
+        drawn = _drawn(mean, log_std.exp(), NamedDraws(streams, name))
         return drawn, _log_density(drawn, mean, log_std)
 
     def mode_module(self, index: int) -> nn.Module:
@@ -132,16 +127,12 @@ class GaussianPolicy(MlpPolicy):
         layers["clip"] = Clip(self.action_clip)
         return nn.Sequential(layers).requires_grad_(False).eval()
 
-    def _draw(
-        self,
-        mean: Float[Tensor, "S E A"],
-        spread: Float[Tensor, "S 1 A"],
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        noise = streams.normal(name, mean.shape[1:], where=where)
-        return mean + spread * noise.to(mean.device, non_blocking=True)
+
+def _drawn(
+    mean: Float[Tensor, "S E A"], spread: Float[Tensor, "S 1 A"], draws: NamedDraws
+) -> Float[Tensor, "S E A"]:
+    noise = draws.normal(mean.shape[1:])
+    return mean + spread * noise.to(mean.device, non_blocking=True)
 
 
 def _log_density(
