@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.seed_policy import register_policy
 
 
@@ -57,18 +57,13 @@ class DeterministicPolicy(MlpPolicy):
         drawn = streams.uniform("random_action", (batch, self.action_size))
         return (2 * drawn - 1).to(obs.device)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Noisy actions within [-1, 1], from the streams ``name``; see ``SamplingPolicy``."""
-        action = self.mode(obs)
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
+        """Noisy actions within [-1, 1]."""
+        action: Tensor = self(features)
         if self.exploration_noise == 0:
             return action
-        noise = streams.normal(name, action.shape[1:], where=where)
+        noise = draws.normal(action.shape[1:])
         noisy = action + self.exploration_noise * noise.to(action.device, non_blocking=True)
         return noisy.clamp(-1, 1)
