@@ -18,6 +18,7 @@ from jsrl.core.specs import EnvSpec
 from jsrl.guides.base import ForeignGuide, combine
 from jsrl.guides.options import FileOptions, GuideInputs, guides
 from jsrl.guides.trial import try_file
+from jsrl.guides.trust import TrustedOptions
 from jsrl.guides.view import GuideView, environment_range
 
 _plain_execution: Any = vars(torch.jit)["optimized_execution"]  # public, but not typed
@@ -116,7 +117,7 @@ def _require_one_tensor(policy: TorchScriptPolicy, spec: EnvSpec) -> None:
 
 
 @dataclass
-class TorchScriptOptions(FileOptions):
+class TorchScriptOptions(TrustedOptions, FileOptions):
     """Of ``guide=torchscript``."""
 
     WANTED = "a TorchScript file"
@@ -127,4 +128,6 @@ def make_torchscript(options: TorchScriptOptions, inputs: GuideInputs) -> Foreig
     """The policy in a TorchScript file. Loading it can run code."""
     options.check()
     path = Path(str(options.path))
+    if path.is_file():
+        options.tell_of_code(str(path))
     return torchscript_guide(path, options.view(), inputs.spec, len(inputs.seeds))
