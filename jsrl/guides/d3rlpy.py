@@ -210,6 +210,4 @@ def make_d3rlpy(options: D3rlpyOptions, inputs: GuideInputs) -> ForeignGuide:
     """The policy in a file of d3rlpy. Loading it runs no code."""
     options.check()
     path = Path(str(options.path))
-    return d3rlpy_guide(
-        path, options.view(), inputs.spec, len(inputs.seeds), sample=options.sample
-    )
+    return d3rlpy_guide(path, options.view(), inputs.spec, len(inputs.seeds), sample=options.sample)

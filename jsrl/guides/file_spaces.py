@@ -117,7 +117,7 @@ def fit_actions(trained: ActionSpec, spec: EnvSpec, file: str, source: str) -> A
             if not np.isfinite([*trained.low, *trained.high]).all():
                 return environment_range(spec)
             return ActionRange(
-                trained.low, trained.high, f"the bounds that {file} was trained with", f"{file}: "
+                trained.low, trained.high, "the bounds that it was trained with", f"{file}: "
             )
     raise UserError(
         f"{file} was trained with actions {source}; {spec.id} takes {_shown_actions(own)}; choose "

@@ -189,6 +189,4 @@ def make_python(options: PythonOptions, inputs: GuideInputs) -> ForeignGuide:
     options.check()
     target = str(options.target)
     options.tell_of_code(split_target(target, "guide.target")[0], "runs the code that is in it")
-    return python_guide(
-        target, options.arguments, options.view(), inputs.spec, len(inputs.seeds)
-    )
+    return python_guide(target, options.arguments, options.view(), inputs.spec, len(inputs.seeds))

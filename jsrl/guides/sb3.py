@@ -4,6 +4,7 @@ A zip holds pickled Python objects, and so do the statistics of ``VecNormalize``
 run code. Use files that you trust. ``scripts/examples/guide_sb3.py`` is an example in ten lines.
 """
 
+import copy
 import pickle
 import warnings
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from jsrl.guides.sb3_file import Sb3File, read_sb3_file
 from jsrl.guides.torch_draws import draws_from
 from jsrl.guides.trial import try_file
 from jsrl.guides.trust import TrustedOptions
-from jsrl.guides.view import GuideView
+from jsrl.guides.view import GuideView, environment_range
 
 INSTALL = "pip install 'jsrl-torch[sb3]'"
 
@@ -116,11 +117,10 @@ def sb3_guide(
     model = _load_model(file)
     key = f"guide.path={str(path)!r}"
     observed = _known(model.observation_space, observation_spec, key)
+    bound = view.bind(spec, environment_range(spec))
+    given_as = fit_observations(bound, observed, key, shown(model.observation_space))
     answers_in = fit_actions(
         _known(model.action_space, action_spec, key), spec, key, shown(model.action_space)
-    )
-    given_as = fit_observations(
-        view.bind(spec, answers_in), observed, key, shown(model.observation_space)
     )
     statistics = None if normaliser is None else _load_normaliser(Path(normaliser), observed, view)
     policy = Sb3Policy(model.policy, statistics, sample=sample, recurrent=file.recurrent)
@@ -164,7 +164,9 @@ def _load_model(file: Sb3File) -> Any:
         with draws_from(None), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             algorithm = getattr(module, file.algorithm.name)
-            return algorithm.load(file.path, device="cpu", custom_objects=NOT_NEEDED)
+            # A copy, since some algorithms write into it.
+            replaced = copy.deepcopy(NOT_NEEDED)
+            return algorithm.load(file.path, device="cpu", custom_objects=replaced)
     # Unpickling may raise anything.
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
@@ -199,9 +201,7 @@ def _load_normaliser(path: Path, observed: ObservationSpec, view: GuideView) -> 
         )
     if not path.is_file():
         raise UserError(f"{key} does not exist; expected a file that VecNormalize.save wrote")
-    kind = optional_module(
-        "stable_baselines3.common.vec_env", "guide=sb3", INSTALL
-    ).VecNormalize
+    kind = optional_module("stable_baselines3.common.vec_env", "guide=sb3", INSTALL).VecNormalize
     try:
         with path.open("rb") as opened:
             found = pickle.load(opened)
@@ -245,19 +245,12 @@ def make_sb3(options: Sb3Options, inputs: GuideInputs) -> ForeignGuide:
     options.check()
     path = Path(str(options.path))
     # Whatever needs no code to be seen is told before.
-    file = read_sb3_file(path)
+    read_sb3_file(path)
     beside = None if options.normaliser is None else Path(options.normaliser)
     what = str(path) if beside is None else f"{path} and {beside}"
     options.tell_of_code(what)
-    if file.normalised and beside is None:
-        options.tell(
-            f"{path} was trained behind a VecNormalize; if that normalised observations, give its "
-            "statistics by guide.normaliser=FILE"
-        )
     return sb3_guide(
         *(path, options.view(), inputs.spec, len(inputs.seeds)),
         normaliser=beside,
         sample=options.sample,
     )
-
-

@@ -62,14 +62,12 @@ class Sb3File:
         algorithm: that was saved.
         version: of Stable-Baselines3 that wrote it.
         noisy_state: whether it explores by gSDE, noise that depends on the state.
-        normalised: whether it was trained behind a ``VecNormalize``, as far as the file tells.
     """
 
     path: Path
     algorithm: Algorithm
     version: str
     noisy_state: bool
-    normalised: bool
 
     @property
     def recurrent(self) -> bool:
@@ -103,15 +101,14 @@ def read_sb3_file(path: Path) -> Sb3File:
         )
     if not isinstance(data, dict) or "policy.pth" not in names or version is None:
         raise UserError(
-            f"{key} is a zip, but none that model.save of Stable-Baselines3 wrote: that has data, "
-            f"policy.pth and {VERSION} in it"
+            f"{key} is no zip that model.save of Stable-Baselines3 wrote, or truncated: that has "
+            f"data, policy.pth and {VERSION} in it"
         )
     return Sb3File(
         path,
         _algorithm(key, data),
         version,
         noisy_state=bool(data.get("use_sde")),
-        normalised=data.get("_last_original_obs") is not None,
     )
 
 

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.specs import EnvSpec
-from jsrl.guides.base import ForeignGuide, RowPolicy, combine
+from jsrl.guides.base import ForeignGuide, combine
 from jsrl.guides.options import FileOptions, GuideInputs, guides
 from jsrl.guides.row_memory import RemembersRows, RowMemory
 from jsrl.guides.trial import try_file
@@ -61,6 +61,7 @@ class TorchExportPolicy(RemembersRows):
         self.path = path
         self.module: Any = program.module()
         self.kinds = [value.dtype for value in inputs]
+        self.columns = inputs[0].shape[1]
         self.takes_single_rows = isinstance(inputs[0].shape[0], int)
 
     def __call__(
@@ -107,20 +108,25 @@ def torch_export_guide(path: Path, view: GuideView, spec: EnvSpec, num_seeds: in
         UserError: see ``TorchExportPolicy``; or if it takes or returns another shape.
     """
     path = Path(path)
+    policy = TorchExportPolicy(path)
     guide = ForeignGuide(
-        *(TorchExportPolicy(path), view, spec, num_seeds),
+        *(policy, view, spec, num_seeds),
         name=str(path),
         fingerprint=combine(path.read_bytes()),
         answers_in=environment_range(spec),
     )
-    _refuse_hidden_memory(guide.act_rows, guide.view.size)
+    if isinstance(policy.columns, int) and policy.columns != guide.view.size:
+        raise UserError(
+            f"guide {path} takes {policy.columns} observation columns; {spec.id} gives it "
+            f"{guide.view.size}; select those that it knows by guide.observation"
+        )
+    _refuse_hidden_memory(policy, guide.view.size)
     try_file(guide)
     return guide
 
 
-def _refuse_hidden_memory(policy: RowPolicy, size: int) -> None:
+def _refuse_hidden_memory(policy: TorchExportPolicy, size: int) -> None:
     """See that a call leaves the program's buffers as they are."""
-    assert isinstance(policy, TorchExportPolicy)
     before = {name: buffer.clone() for name, buffer in policy.module.named_buffers()}
     rows = np.arange(1) if policy.stateful else None
     policy(np.zeros((1, size), np.float32), 0, None, rows)
