@@ -112,17 +112,19 @@ def fit_actions(trained: ActionSpec, spec: EnvSpec, file: str, source: str) -> A
     own = spec.actions
     if isinstance(trained, DiscreteActions) and trained == own:
         return environment_range(spec)
-    if isinstance(trained, BoxActions) and isinstance(own, BoxActions):
-        if trained.shape == own.shape:
-            if not np.isfinite([*trained.low, *trained.high]).all():
-                return environment_range(spec)
-            return ActionRange(
-                trained.low, trained.high, "the bounds that it was trained with", f"{file}: "
-            )
+    if isinstance(trained, BoxActions) and _shape(own) == trained.shape:
+        if not np.isfinite([*trained.low, *trained.high]).all():
+            return environment_range(spec)
+        source = "the bounds that it was trained with"
+        return ActionRange(trained.low, trained.high, source, f"{file}: ")
     raise UserError(
         f"{file} was trained with actions {source}; {spec.id} takes {_shown_actions(own)}; choose "
         "a guide that was trained with such actions"
     )
+
+
+def _shape(actions: ActionSpec) -> tuple[int, ...] | None:
+    return actions.shape if isinstance(actions, BoxActions) else None
 
 
 def _is_flat(spec: ObservationSpec) -> bool:
@@ -132,9 +134,10 @@ def _is_flat(spec: ObservationSpec) -> bool:
 
 def _alike(one: VectorPart | ImagePart, other: VectorPart | ImagePart) -> bool:
     """Whether two parts hold the same; where the channels of an image stand does not matter."""
+    if isinstance(one, ImagePart) and isinstance(other, ImagePart):
+        return one.image_shape == other.image_shape
     if isinstance(one, ImagePart) or isinstance(other, ImagePart):
-        both = isinstance(one, ImagePart) and isinstance(other, ImagePart)
-        return both and one.image_shape == other.image_shape
+        return False
     return (one.shape, one.counts, one.starts) == (other.shape, other.counts, other.starts)
 
 

@@ -9,9 +9,9 @@ import torch
 
 @contextlib.contextmanager
 def draws_from(generator: np.random.Generator | None) -> Iterator[None]:
-    """Let PyTorch's generator on the CPU draw what ``generator`` decides, for as long as this lasts.
+    """Let ``generator`` decide, for as long as this lasts, what PyTorch draws on the CPU.
 
-    It is put back afterwards, so that nobody else's draws change.
+    PyTorch's own generator is put back afterwards, so that nobody else's draws change.
 
     Args:
         generator: one integer is drawn from it; None for the same draws at every call.

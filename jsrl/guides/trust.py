@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from jsrl.guides.options import GuideOptions
 
@@ -14,7 +15,7 @@ class TrustedOptions(GuideOptions):
     trusted: bool = False
 
     # Whoever says it of a file that runs no code says nothing wrong.
-    neutral = (("trusted", True),)
+    neutral: ClassVar[tuple[tuple[str, Any], ...]] = (("trusted", True),)
 
     def tell_of_code(self, what: str, how: str = "can run code that is in it") -> None:
         """Say that loading ``what`` runs code, unless it is trusted; call it before loading.

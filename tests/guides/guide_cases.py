@@ -10,7 +10,10 @@ from specs import bounded, box_spec
 
 from jsrl.core.loading import load_module
 from jsrl.core.observations import Observation
+from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
+from jsrl.envs.make import EnvSettings
+from jsrl.guides import GuideInputs, guides
 from jsrl.networks.layers import INITIALISATIONS
 from jsrl.networks.policies import GaussianPolicy
 from jsrl.networks.seed_policy import SeedPolicy
@@ -84,6 +87,12 @@ def documented_words(module: ModuleType, path: Path) -> list[str]:
     command = next(line for line in text.splitlines() if line.strip().startswith("jsrl train"))
     words = shlex.split(command)[2:]
     return [f"guide.path={path}" if word.startswith("guide.path=") else word for word in words]
+
+
+def built(kind: str, spec: EnvSpec, **options: Any) -> Any:
+    """The guide of ``guide=KIND`` for one seed, as a run makes it."""
+    inputs = GuideInputs(spec, [0], torch.device("cpu"), EnvSettings(spec.id))
+    return guides.build(guides[kind].options(kind=kind, **options), inputs)
 
 
 def act_step_by_step(guide: Any, vectors: torch.Tensor, begins: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from guide_cases import act_step_by_step, documented_words, episodes, example, observations
-from small_runs import call, read_summary, train_here
+from guide_cases import act_step_by_step, built, documented_words, episodes, example, observations
+from small_runs import read_summary, train_here
 from specs import box, box_spec
 
 from jsrl.core.errors import UserError
@@ -186,17 +186,12 @@ def test_without_the_package_its_installation_is_named(tmp_path, monkeypatch):
     refused(written(tmp_path / "p.pth"), "not installed; pip install --no-deps robomimic")
 
 
-def test_what_runs_code_and_what_is_left_out_are_said(tmp_path, stand_in, monkeypatch, capfd):
-    path = written(tmp_path / "p.pth", {"desired_goal": [2]}, algorithm={"gmm": {"enabled": True}})
-    words = ("train", "experiment=pointmaze_jsrl", "dataset=none", "guide=robomimic")
-    monkeypatch.chdir(tmp_path)
-    outcome = call(
-        *(monkeypatch, capfd, *words, f"guide.path={path}", "offline.updates=0", "online.steps=0"),
-        *("evaluation.episodes=1", "evaluation.num_envs=1", "env.max_episode_steps=3"),
-    )
-    said = [line for line in outcome.err.splitlines() if line.startswith("guide=")]
-    assert [w for w in ("run code", "desired_goal", "clipped") if w not in "".join(said)] == []
-    assert len(said) == 3
+def test_what_runs_code_and_what_is_left_out_are_said(tmp_path, stand_in, capfd):
+    path = written(tmp_path / "p.pth", algorithm={"gmm": {"enabled": True}})
+    built("robomimic", PARTS, path=str(path))
+    said = capfd.readouterr().err.splitlines()
+    words = ("run code", "sees vel and pos", "clipped")
+    assert [word in line for word, line in zip(words, said, strict=True)] == [True] * 3
 
 
 def real_checkpoint(path, **enabled):

@@ -85,7 +85,7 @@ def test_it_acts_as_predict_does_on_observations_of_the_environment(tmp_path, al
     env = gym.make(ALGORITHMS[algorithm])
     model, path = saved(tmp_path, algorithm, env)
     spec = PENDULUM if ALGORITHMS[algorithm] == "Pendulum-v1" else CARTPOLE
-    found = stacked(real(env, 20))
+    found = stacked(real(env, 31))
     expected, _ = model.predict(found, deterministic=True)
     actions = answers(sb3_guide(path, GuideView(), spec, 1), read(spec, found))
     np.testing.assert_allclose(actions, expected, rtol=0, atol=1e-6)
@@ -203,7 +203,6 @@ def test_the_statistics_of_vec_normalize_are_applied(tmp_path):
 def test_samples_come_from_the_seeds_streams_and_from_nowhere_else(tmp_path):
     _, path = saved(tmp_path)
     guide = sb3_guide(path, GuideView(), PENDULUM, 2, sample=True)
-    vectors, _ = episodes(1, 2, 3, 3)
     everyone = torch.ones(2, 3, dtype=torch.bool)
     before = torch.get_rng_state()
     obs = read(PENDULUM, np.zeros((6, 3), np.float32)).arranged(2, 3)

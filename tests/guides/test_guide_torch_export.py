@@ -9,6 +9,7 @@ from guide_cases import (
     SPEC,
     UNIT,
     act_step_by_step,
+    built,
     documented_words,
     episodes,
     example,
@@ -146,7 +147,7 @@ def test_a_run_behind_a_recurrent_program_is_resumed_exactly(tmp_path):
         *("dataset=none", "offline.updates=0", "online.offline_fraction=0", "online.steps=60"),
         *("guide=torch_export", f"guide.path={recurrent(tmp_path / 'r.pt2', inputs=4)}"),
         *("curriculum=random", "curriculum.initial_guide_steps=60", "seeds=[5]"),
-        *("env.num_envs=2", "evaluation.interval=30", "checkpoint.interval=1000"),
+        *("env.num_envs=2", "evaluation.interval=30", "online.learning_starts=55"),
     )
     train_here(tmp_path / "whole", *overrides)
     # In the midst of episodes: at first nothing is saved, then what is interrupted.
@@ -196,22 +197,24 @@ def test_a_recurrent_guide_without_its_state_is_refused(tmp_path):
     refused(exported(Counts(), path), r"changes its buffers age.*an input and an output")
 
 
-def test_one_for_a_single_row_is_called_row_by_row_and_what_runs_code_is_said(
-    tmp_path, monkeypatch, capfd
-):
-    path = exported(Tanh(4), tmp_path / "one.pt2", torch.zeros(1, 4), rows="fixed")
-    words = (
-        *("train", *REACH, "dataset=none", "offline.updates=0", "online.steps=0"),
-        *("evaluation.episodes=2", "evaluation.num_envs=2", "guide=torch_export"),
-        *(f"guide.path={path}", f"run_dir={tmp_path / 'run'}", "env.max_episode_steps=5"),
-    )
-    outcome = call(monkeypatch, capfd, *words)
-    assert outcome.status == 0, outcome.err
-    said = [line for line in outcome.err.splitlines() if line.startswith("guide=")]
+def test_one_for_a_single_row_is_called_row_by_row_and_what_runs_code_is_said(tmp_path, capfd):
+    path, module = tmp_path / "one.pt2", Tanh()
+    exported(module, path, torch.zeros(1, 5), rows="fixed")
+    guide = built("torch_export", UNIT, path=str(path))
+    obs = observations(1, 4)
+    actions = guide.act(obs, None, torch.ones(1, 4, dtype=torch.bool))
+    torch.testing.assert_close(actions, module(obs.vector).detach())
+    said = capfd.readouterr().err.splitlines()
     assert ["can run code" in line for line in said] == [True, False]
     assert "called once for each" in said[1]
-    bad = call(monkeypatch, capfd, *words, "guide.path=none.pt2", "run_dir=x")
-    assert (bad.status, len(bad.err.splitlines())) == (2, 1)
+    built("torch_export", UNIT, path=str(exported(module, path)), trusted=True)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_command_with_a_file_that_is_not_there_ends_with_one_line(monkeypatch, capfd):
+    words = (*REACH, "dataset=none", "guide=torch_export", "guide.path=none.pt2")
+    outcome = call(monkeypatch, capfd, "train", *words)
+    assert (outcome.status, len(outcome.err.splitlines())) == (2, 1)
 
 
 def test_the_example_in_ten_lines(tmp_path):
