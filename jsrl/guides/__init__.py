@@ -3,8 +3,8 @@
 One file a kind: ``network`` (policies of this package and its checkpoints), ``python`` (a user's
 callable or class), ``torchscript``, ``torch_export``, ``onnx``, ``sb3``, ``d3rlpy``, ``robomimic``
 (files of other libraries), ``waypoint`` (scripted, for point mazes). What can run code when loaded:
-``python``, ``torchscript``, ``torch_export``, ``sb3`` and ``robomimic``, which say so; the others
-run none.
+``python``, and ``torchscript``, ``torch_export``, ``sb3`` and ``robomimic``, which say so; the
+others run none.
 """
 
 from jsrl.core.discovery import import_all

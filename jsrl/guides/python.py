@@ -13,13 +13,12 @@ import numpy as np
 
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import ActsOnRows, KnowsItsRange, PredictsActions, ResetsRows, has_memory
-from jsrl.core.loading import check_arguments, load_attribute, source_digest, split_target
+from jsrl.core.loading import check_arguments, load_attribute, source_digest
 from jsrl.core.ranges import required
 from jsrl.core.specs import EnvSpec
 from jsrl.guides.base import ForeignGuide
 from jsrl.guides.options import GuideInputs, ViewOptions, guides
 from jsrl.guides.trial import try_python
-from jsrl.guides.trust import TrustedOptions
 from jsrl.guides.view import ActionRange, GuideView, environment_range
 
 GROUP = "guide"
@@ -167,7 +166,7 @@ def _takes(function: Any, parameter: str) -> bool:
 
 
 @dataclass
-class PythonOptions(TrustedOptions, ViewOptions):
+class PythonOptions(ViewOptions):
     """Of ``guide=python``: a callable or class of the user's own."""
 
     # What acts: module:attribute or file.py:attribute.
@@ -187,6 +186,6 @@ class PythonOptions(TrustedOptions, ViewOptions):
 def make_python(options: PythonOptions, inputs: GuideInputs) -> ForeignGuide:
     """The user's own object. Loading it runs the file's code."""
     options.check()
-    target = str(options.target)
-    options.tell_of_code(split_target(target, "guide.target")[0], "runs the code that is in it")
-    return python_guide(target, options.arguments, options.view(), inputs.spec, len(inputs.seeds))
+    return python_guide(
+        str(options.target), options.arguments, options.view(), inputs.spec, len(inputs.seeds)
+    )

@@ -4,6 +4,7 @@ A TorchScript file is a program: loading and calling one can run code. Use files
 """
 
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,7 @@ def make_torchscript(options: TorchScriptOptions, inputs: GuideInputs) -> Foreig
     """The policy in a TorchScript file. Loading it can run code."""
     options.check()
     path = Path(str(options.path))
-    if path.is_file():
+    # What is no archive is refused before anything of it is read.
+    if zipfile.is_zipfile(path):
         options.tell_of_code(str(path))
     return torchscript_guide(path, options.view(), inputs.spec, len(inputs.seeds))

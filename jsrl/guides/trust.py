@@ -1,4 +1,7 @@
-"""Guides whose files can run code: one line says so before such a file is loaded."""
+"""Guides whose files can run code: one line says so before such a file is loaded.
+
+``guide=python`` has no such line: what ``guide.target`` names is code, and nothing else.
+"""
 
 import sys
 from dataclasses import dataclass
@@ -17,15 +20,13 @@ class TrustedOptions(GuideOptions):
     # Whoever says it of a file that runs no code says nothing wrong.
     neutral: ClassVar[tuple[tuple[str, Any], ...]] = (("trusted", True),)
 
-    def tell_of_code(self, what: str, how: str = "can run code that is in it") -> None:
-        """Say that loading ``what`` runs code, unless it is trusted; call it before loading.
-
-        Args:
-            what: the file.
-            how: what loading it does.
-        """
+    def tell_of_code(self, what: str) -> None:
+        """Say that loading ``what`` can run code, unless it is trusted; call it before loading."""
         if not self.trusted:
-            self.tell(f"loading {what} {how}; guide.trusted=true leaves out this line")
+            self.tell(
+                f"loading {what} can run code that is in it; guide.trusted=true leaves out this "
+                "line"
+            )
 
     def tell(self, line: str) -> None:
         """Say something that a user should know of the file, in one line."""
