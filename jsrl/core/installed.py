@@ -1,4 +1,4 @@
-"""What other installed packages bring: modules that their entry points name.
+"""What other installed packages bring: modules that their entry points name, and optional ones.
 
 Such a package declares, for instance::
 
@@ -12,6 +12,9 @@ import functools
 import importlib
 import sys
 from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+
+from jsrl.core.errors import UserError
 
 
 def installed_modules(group: str) -> tuple[str, ...]:
@@ -37,6 +40,38 @@ def import_installed(group: str) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+
+
+def optional_module(name: str, needed_by: str, command: str) -> ModuleType:
+    """A module of a package that need not be installed.
+
+    Args:
+        name: the module, which is imported.
+        needed_by: what needs it, such as ``guide=sb3``.
+        command: by which the package is installed.
+
+    Raises:
+        UserError: if it is not installed, or cannot be imported.
+    """
+    package = name.partition(".")[0]
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == package:
+            raise UserError(
+                f"{needed_by} needs the package {package}, which is not installed; {command}"
+            ) from error
+        raise UserError(
+            f"{needed_by} needs the package {package}, which needs {error.name}, which is not "
+            f"installed; {command}"
+        ) from error
+    # Whatever is wrong with code of others.
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise UserError(
+            f"{needed_by} needs the package {package}, which cannot be imported ({reason}); "
+            f"{command}"
+        ) from error
 
 
 @functools.cache

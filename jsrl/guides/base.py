@@ -1,6 +1,7 @@
 """What all guides share: how they are called, and the guard on their answers."""
 
 import hashlib
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -57,6 +58,7 @@ class ForeignGuide:
         fingerprint: a hash of what ``act_rows`` is; the view is added to it.
         answers_in: the range in which ``act_rows`` answers where the view does not say.
         takes_images: whether ``act_rows`` knows what to do with images.
+        given_as: makes what ``act_rows`` is called with; None for what ``RowPolicy`` says.
 
     Raises:
         UserError: if the view does not fit the environment, a policy with memory has no reset, or
@@ -73,6 +75,7 @@ class ForeignGuide:
         fingerprint: str,
         answers_in: ActionRange = POLICY_RANGE,
         takes_images: bool = False,
+        given_as: Callable[[Observation], Any] | None = None,
     ) -> None:
         self.act_rows = act_rows
         self.view = view.bind(spec, answers_in)
@@ -84,6 +87,7 @@ class ForeignGuide:
             )
         if self.view.images:
             self.view.require_whole_parts(name)
+        self.given_as = given_as
         self.num_seeds = num_seeds
         self.actions = spec.actions
         self.name = name
@@ -120,6 +124,8 @@ class ForeignGuide:
 
     def given(self, observed: Observation) -> Any:
         """What ``act_rows`` is called with for observations that the view has made."""
+        if self.given_as is not None:
+            return self.given_as(observed)
         if not self.view.images:
             return observed.vector.detach().numpy()
         return as_given(self.view.seen_spec(), observed)
@@ -152,8 +158,8 @@ class ForeignGuide:
         if isinstance(answers, tuple):
             raise UserError(
                 f"guide {self.name} returned a tuple of {len(answers)}; {expected}; a policy whose "
-                "predict returns (actions, state), as in Stable-Baselines3, needs a wrapper, "
-                "as in scripts/examples/guide_stable_baselines3.py"
+                "predict returns (actions, state), as in Stable-Baselines3, needs guide=sb3, which "
+                "takes its file, or a wrapper that returns the actions alone"
             )
         try:
             with np.errstate(over="ignore"):  # too large for float32: refused as not finite

@@ -42,8 +42,9 @@ class ViewOptions(GuideOptions):
     # By which they are divided; null: 1.
     std: list[float] | None = None
     # The range in which the guide itself answers, one number or one for each action. Null is what
-    # its kind knows: python, torchscript and onnx answer in the environment's own bounds, unless a
-    # Python object says otherwise; run, offline and npz in [-1, 1].
+    # its kind knows: python, torchscript, torch_export, onnx, d3rlpy and robomimic answer in the
+    # environment's own bounds, unless a Python object says otherwise; sb3 in those that it was
+    # trained with; run, offline and npz in [-1, 1].
     action_low: Any = None
     # The upper end of that range.
     action_high: Any = None

@@ -4,6 +4,7 @@ A TorchScript file is a program: loading and calling one can run code. Use files
 """
 
 import warnings
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from jsrl.core.specs import EnvSpec
 from jsrl.guides.base import ForeignGuide, combine
 from jsrl.guides.options import FileOptions, GuideInputs, guides
 from jsrl.guides.trial import try_file
+from jsrl.guides.trust import TrustedOptions
 from jsrl.guides.view import GuideView, environment_range
 
 _plain_execution: Any = vars(torch.jit)["optimized_execution"]  # public, but not typed
@@ -116,7 +118,7 @@ def _require_one_tensor(policy: TorchScriptPolicy, spec: EnvSpec) -> None:
 
 
 @dataclass
-class TorchScriptOptions(FileOptions):
+class TorchScriptOptions(TrustedOptions, FileOptions):
     """Of ``guide=torchscript``."""
 
     WANTED = "a TorchScript file"
@@ -127,4 +129,7 @@ def make_torchscript(options: TorchScriptOptions, inputs: GuideInputs) -> Foreig
     """The policy in a TorchScript file. Loading it can run code."""
     options.check()
     path = Path(str(options.path))
+    # What is no archive is refused before anything of it is read.
+    if zipfile.is_zipfile(path):
+        options.tell_of_code(str(path))
     return torchscript_guide(path, options.view(), inputs.spec, len(inputs.seeds))

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jsrl.core.errors import UserError
+from jsrl.core.foreign import ResetsRows
 from jsrl.core.observations import Observation
 from jsrl.guides.base import ForeignGuide
 
@@ -26,12 +27,20 @@ def try_file(guide: ForeignGuide) -> None:
     """Try a guide that was read from a file; whatever it raises is its mistake.
 
     Raises:
-        UserError: if it does not take and return the sizes of the environment, or remembers.
+        UserError: if it does not take and return the sizes of the environment, or remembers
+            without saying so.
     """
     # Three rows and one: a batch size that was baked in on export fails on one of them.
     for rows in (3, 1):
-        _answer(guide, Observation(torch.zeros(rows, guide.view.size)))
-    _require_no_memory(guide)
+        images = {
+            name: torch.zeros(rows, *shape, dtype=torch.uint8)
+            for name, shape in guide.view.images.items()
+        }
+        _answer(guide, Observation(torch.zeros(rows, guide.view.size), images))
+    if isinstance(guide.act_rows, ResetsRows) and guide.stateful:
+        guide.act_rows.reset(rows=np.arange(3))
+    else:
+        _require_no_memory(guide)
 
 
 def try_python(guide: ForeignGuide) -> None:
@@ -107,7 +116,8 @@ def _answer(guide: ForeignGuide, rows: Observation) -> Float[np.ndarray, "n *A"]
 def _call(guide: ForeignGuide, rows: Observation) -> Any:
     """The bare answer; the same draws at every call."""
     generator = np.random.default_rng(0) if guide.stochastic else None
-    return guide.act_rows(guide.given(rows.copy()), 0, generator)
+    extra = {"rows": np.arange(rows.leading[0])} if guide.stateful else {}
+    return guide.act_rows(guide.given(rows.copy()), 0, generator, **extra)
 
 
 def _plain(answer: Any) -> np.ndarray:

@@ -114,7 +114,7 @@ def test_one_call_for_each_seed_with_rows_and_only_these_rows():
         (np.zeros((3, 3)), ["(3, 3)", "(3, 2)"]),
         (np.zeros(6), ["(6,)", "(3, 2)"]),
         (np.zeros((1, 2)), ["(1, 2)", "(3, 2)"]),
-        ((np.zeros((3, 2)), None), ["tuple", "(3, 2)", "guide_stable_baselines3.py"]),
+        ((np.zeros((3, 2)), None), ["tuple", "(3, 2)", "guide=sb3"]),
         ("left", ["str", "(3, 2)"]),
         ([[0.0], [0.0, 1.0], []], ["list", "(3, 2)"]),
     ],

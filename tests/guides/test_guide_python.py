@@ -1,11 +1,8 @@
-"""Guides from Python files written in the test, the two examples, and a real SB3 policy."""
+"""Guides from Python files written in the test, and the example."""
 
 from pathlib import Path
 
-import gymnasium
-import numpy as np
 import pytest
-import stable_baselines3
 import torch
 from guide_cases import UNIT, observations
 from specs import box_spec
@@ -133,8 +130,8 @@ def test_what_cannot_be_used_is_said_when_it_is_loaded(source, name, arguments, 
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def test_a_predict_that_returns_a_tuple_points_to_the_example(source):
-    with pytest.raises(UserError, match=r"guide_stable_baselines3\.py"):
+def test_a_predict_that_returns_a_tuple_points_to_the_kind_that_takes_its_file(source):
+    with pytest.raises(UserError, match="guide=sb3"):
         make(source, "Predicts").act(observations(2, 3), None, everyone())
 
 
@@ -161,30 +158,3 @@ def test_the_example_in_ten_lines():
 def point_maze():
     layout = (("achieved_goal", 0, 2), ("desired_goal", 2, 4), ("observation", 4, 8))
     return box_spec("PointMaze", layout, (-1.0, -1.0), (1.0, 1.0), 300)
-
-
-@pytest.mark.parametrize("algorithm", ["SAC", "PPO"])
-def test_a_stable_baselines3_policy(tmp_path, algorithm):
-    env = gymnasium.make("Pendulum-v1")
-    model = getattr(stable_baselines3, algorithm)("MlpPolicy", env, seed=0, device="cpu")
-    model.save(tmp_path / "model.zip")
-    spec = box_spec("Pendulum-v1", 3, (-2.0,), (2.0,), 200)
-    guide = python_guide(
-        f"{EXAMPLES / 'guide_stable_baselines3.py'}:StableBaselines3Guide",
-        {"algorithm": algorithm, "path": str(tmp_path / "model.zip")},
-        GuideView(action_low=-2.0, action_high=2.0),
-        spec,
-        1,
-    )
-    obs = observations(1, 4, 3)
-    actions = guide.act(obs, None, torch.ones(1, 4, dtype=torch.bool))
-    expected, _ = model.predict(obs.vector[0].numpy(), deterministic=True)
-    np.testing.assert_allclose(actions[0].numpy(), expected / 2, atol=1e-6)
-    assert np.abs(expected).max() > 1e-4
-
-
-def test_the_stable_baselines3_example_names_a_missing_file(tmp_path):
-    target = f"{EXAMPLES / 'guide_stable_baselines3.py'}:StableBaselines3Guide"
-    arguments = {"algorithm": "SAC", "path": str(tmp_path / "none.zip")}
-    with pytest.raises(UserError, match=r"none\.zip"):
-        python_guide(target, arguments, GuideView(), point_maze(), 1)

@@ -49,6 +49,10 @@ NEEDS = {
     "guide=torchscript": ("guide.path=policy.pt",),
     "guide=onnx": ("guide.path=policy.onnx",),
     "guide=npz": ("guide.path=policy.npz",),
+    "guide=sb3": ("guide.path=policy.zip",),
+    "guide=torch_export": ("guide.path=policy.pt2",),
+    "guide=d3rlpy": ("guide.path=policy.d3",),
+    "guide=robomimic": ("guide.path=policy.pth",),
     "curriculum=custom": ("curriculum.target=module:Curriculum",),
 }
 """What else has to be said with an option."""

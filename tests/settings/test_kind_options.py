@@ -53,7 +53,7 @@ def test_the_table_knows_every_key_of_the_schema_and_no_other(group: str) -> Non
         (["guide=python", "guide.seed=1"], ["guide.seed=1", "guide=run", "guide.arguments.NAME"]),
         (
             ["guide=python", "guide.path=x"],
-            ["guide.path=x", "guide=run or npz or onnx or torchscript"],
+            ["guide.path=x", "guide=d3rlpy or run or npz or onnx or robomimic or sb3 or"],
         ),
         (["guide=none", "guide.noise=0.5"], ["guide.noise=0.5", "npz or waypoint"]),
         (["guide=waypoint", "guide.mean=[0]"], ["guide.mean=[0]"]),
