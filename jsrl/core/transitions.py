@@ -36,6 +36,8 @@ class TransitionBatch:
         share: of the exploration-policy in the action, from 0 to 1.
         stage: of the curriculum; -1 for offline data.
         side_by_side: vector and action in one tensor, where they stand so in memory.
+        member: which of several guides acted, from 0; -1 where none of them did. None where the
+            guide is one.
     """
 
     observation: Observation
@@ -49,6 +51,7 @@ class TransitionBatch:
     share: Float[Tensor, "S B"]
     stage: Float[Tensor, "S B"]
     side_by_side: Float[Tensor, "S B OA"] | None = None
+    member: Float[Tensor, "S B"] | None = None
 
     def vector_action(self) -> Float[Tensor, "S B OA"]:
         """The vector of the observation and the action, which are real numbers, side by side."""
@@ -132,6 +135,7 @@ class Moment:
         by_guide: where the guide acted.
         stages: of the curriculum; -1 without one.
         counts: False where an environment only keeps others company.
+        members: which of several guides acted, -1 where none did; None where the guide is one.
     """
 
     observation: Observation
@@ -141,3 +145,4 @@ class Moment:
     by_guide: Bool[NDArray[np.bool_], " N"]
     stages: Int[NDArray[np.int64], " N"]
     counts: Bool[NDArray[np.bool_], " N"]
+    members: Int[NDArray[np.int64], " N"] | None = None

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import TransitionData
-from jsrl.rollout.packing import PackedTransitions, RowLayout
+from jsrl.rollout.packing import NO_MEMBER, PackedTransitions, RowLayout
 
 OFFLINE_STAGE = -1
 
@@ -26,6 +26,7 @@ class OfflineStore:
         n_step: n, of the returns.
         device: where minibatches are wanted; images are stored on the CPU in any case.
         action_clip: clip actions to ± this, as some presets of IQL do with offline data.
+        members: whether the online transitions beside these say which of several guides acted.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class OfflineStore:
         n_step: int = 1,
         device: torch.device,
         action_clip: float | None = None,
+        members: bool = False,
     ) -> None:
-        self.layout = RowLayout.of(spec, actions)
+        self.layout = RowLayout.of(spec, actions, members)
         last, rewards, steps = n_step_returns(data, discount, n_step)
         rows = np.zeros((len(data), self.layout.width), np.float32)
         rows[:, self.layout.vector] = data.observations
@@ -54,6 +56,8 @@ class OfflineStore:
         rows[:, self.layout.column("terminated")] = data.terminals[last]
         rows[:, self.layout.column("truncated")] = data.timeouts[last]
         rows[:, self.layout.column("stage")] = OFFLINE_STAGE
+        if members:
+            rows[:, -1] = NO_MEMBER
         self._device = device
         self._rows = torch.from_numpy(rows).to(device)
         self._frames: dict[str, Tensor] = {}

@@ -18,7 +18,11 @@ from jsrl.core.specs import ActionSpec, BoxActions, ObservationSpec
 from jsrl.core.transitions import TransitionBatch
 
 SCALARS = ("reward", "discount", "terminated", "truncated", "by_guide", "share", "stage")
-"""The last columns of a row."""
+"""The columns behind the vectors. Which of several guides acted stands behind them, if it may be
+several; other runs have no room for it."""
+
+NO_MEMBER = -1
+"""Where none of several guides acted."""
 
 Images = Mapping[str, UInt8[Tensor, "S B C H W"]]
 
@@ -34,17 +38,21 @@ class RowLayout:
         vector_size: O.
         action_size: A; 1 for a choice.
         chooses: whether actions are choices.
+        members: whether the last column says which of several guides acted.
     """
 
     vector_size: int
     action_size: int
     chooses: bool
+    members: bool = False
 
     @classmethod
-    def of(cls, observation: ObservationSpec, actions: ActionSpec) -> "RowLayout":
+    def of(
+        cls, observation: ObservationSpec, actions: ActionSpec, members: bool = False
+    ) -> "RowLayout":
         """The layout for an environment."""
         chooses = not isinstance(actions, BoxActions)
-        return cls(observation.size, 1 if chooses else actions.size, chooses)
+        return cls(observation.size, 1 if chooses else actions.size, chooses, members)
 
     @property
     def vector(self) -> slice:
@@ -66,7 +74,7 @@ class RowLayout:
 
     @property
     def width(self) -> int:
-        return self.scalars + len(SCALARS)
+        return self.scalars + len(SCALARS) + self.members
 
     def column(self, name: str) -> int:
         """The column of one of ``SCALARS``."""
@@ -85,8 +93,8 @@ class PackedTransitions:
         """The minibatch as named tensors, which are views of the rows."""
         rows = self.rows
         action = rows[..., layout.action]
-        *fields, stage = rows[..., layout.scalars :].unbind(-1)
-        reward, discount, terminated, truncated, by_guide, share = fields
+        columns = rows[..., layout.scalars :].unbind(-1)
+        reward, discount, terminated, truncated, by_guide, share, stage = columns[: len(SCALARS)]
         return TransitionBatch(
             observation=Observation(rows[..., layout.vector], self.images),
             action=action[..., 0].long() if layout.chooses else action,
@@ -99,6 +107,7 @@ class PackedTransitions:
             share=share,
             stage=stage,
             side_by_side=None if layout.chooses else rows[..., : layout.action.stop],
+            member=columns[-1] if layout.members else None,
         )
 
 

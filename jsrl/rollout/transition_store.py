@@ -20,7 +20,7 @@ from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import Moment, TransitionBatch
 from jsrl.envs.make import Step
 from jsrl.rollout.image_store import ImageStore
-from jsrl.rollout.packing import PackedTransitions, RowLayout
+from jsrl.rollout.packing import NO_MEMBER, PackedTransitions, RowLayout
 from jsrl.rollout.segments import Segments
 
 
@@ -39,6 +39,7 @@ class TransitionStore:
         n_step: n, of the returns; fewer steps where an episode ends or has not gone on yet.
         device: where minibatches are wanted; images are stored on the CPU in any case.
         directory: for memory-mapped images; None keeps them in memory.
+        members: whether to keep which of several guides acted.
 
     Raises:
         UserError: for values out of range, or a folder that cannot hold the images.
@@ -56,6 +57,7 @@ class TransitionStore:
         n_step: int = 1,
         device: torch.device,
         directory: Path | None = None,
+        members: bool = False,
     ) -> None:
         if n_step < 1:
             raise UserError(f"n_step={n_step} must be at least 1, the number of steps of a return")
@@ -68,7 +70,7 @@ class TransitionStore:
         self.n_step = n_step
         self.discount = discount
         self.device = device
-        self.layout = RowLayout.of(spec, actions)
+        self.layout = RowLayout.of(spec, actions, members)
         self._rows = torch.zeros(num_seeds, capacity, self.layout.width, device=device)
         # On the CPU NumPy writes into the tensor's memory: no copy through another tensor.
         self._view = self._rows.numpy() if device.type == "cpu" else None
@@ -122,6 +124,7 @@ class TransitionStore:
         values = (
             *(step.rewards, discount, step.terminated, step.truncated),
             *(moment.by_guide, ~moment.by_guide, moment.stages),
+            *self._members(moment),
         )
         for column, value in zip(self._scalars, values, strict=True):
             column[...] = value
@@ -198,6 +201,12 @@ class TransitionStore:
         self._newest = Observation(state["newest"].flatten(0, 1).clone())
         if self._images is not None:
             self._images.load_state_dict(state["images"])
+
+    def _members(self, moment: Moment) -> tuple[Any, ...]:
+        """Which of several guides acted, for the last column, if there is one."""
+        if not self.layout.members:
+            return ()
+        return (NO_MEMBER if moment.members is None else moment.members,)
 
     def _follow(self, observation: Observation) -> Bool[np.ndarray, "S E"] | None:
         """Where a vector is the successor that the newest transition was stored with.

@@ -2,7 +2,7 @@
 
 from jsrl.core.conversions import env_action_line, reward_line
 from jsrl.core.specs import EnvSpec
-from jsrl.guides import guide_line
+from jsrl.guides import guide_lines
 from jsrl.run.components import Components
 
 LONG_EPISODE = 100_000
@@ -21,7 +21,7 @@ def start_lines(components: Components) -> list[str]:
         lines += [components.dataset.summary(), *components.dataset.notices()]
     lines.append(components.spec.observation_line)
     lines.append(env_action_line(components.spec))
-    lines.append(_guide_line(components))
+    lines += _guide_lines(components)
     lines.append(time_limit_line(components.spec))
     transform = config.learner.reward_transform()
     if transform is not None:
@@ -41,12 +41,13 @@ def time_limit_line(spec: EnvSpec) -> str | None:
     )
 
 
-def _guide_line(components: Components) -> str | None:
-    """Say how the guide's actions become the environment's."""
+def _guide_lines(components: Components) -> list[str]:
+    """Say how the guide's actions become the environment's, and what else there is to tell."""
     if components.guide_learner is None:
-        return guide_line(components.guide)
+        return guide_lines(components.guide)
     # Made later, of the learner that is pre-trained here.
-    return components.config.guide.view().bind(components.spec).action_line("policy")
+    line = components.config.guide.view().bind(components.spec).action_line("policy")
+    return [] if line is None else [line]
 
 
 def _unsaved_line(components: Components) -> str | None:
