@@ -280,6 +280,15 @@ class HasMembers(Protocol):
 
 
 @runtime_checkable
+class SeesAgain(Protocol):
+    """A guide with memory that need not act in order to be reminded, since a part of it has one."""
+
+    def see_again(self, obs: Observation, mask: Bool[Tensor, "S E"]) -> None:
+        """Called in place of ``act`` in episodes that are replayed on resuming."""
+        ...
+
+
+@runtime_checkable
 class WatchesFrames(Protocol):
     """A guide that may have to see pictures of the environments, such as a person."""
 

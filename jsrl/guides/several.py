@@ -178,6 +178,13 @@ class SeveralGuide:
                 actions = torch.where(wide, answers, actions)
         return actions
 
+    def see_again(self, obs: Observation, mask: Bool[Tensor, "S E"]) -> None:
+        """Remind the members with a memory, and ask no other, a person say; see ``SeesAgain``."""
+        for index, member in enumerate(self._members):
+            own = (mask & self._of(index, mask)).to(obs.device)
+            if has_memory(member) and own.any():
+                member.act(obs, None, own)
+
     def show(self, frames: Sequence[Any]) -> None:
         """Pictures of the environments, for the members that look at them."""
         for index, member in enumerate(self._members):
@@ -256,7 +263,8 @@ class SeveralOptions(GuideOptions):
     members: list[Any] = field(default_factory=list)
     # By what one is chosen for each episode: weights, round_robin or success. Success draws by
     # Thompson sampling from Beta(1 + successes, 1 + failures) of the training episodes that each
-    # began; a member of which nothing is known is drawn evenly.
+    # began; a member of which nothing is known is drawn evenly. The guide alone is measured before
+    # exploration begins, when nothing is known of any.
     choose: str = "weights"
     # Of choose=weights: the probability of each, which sum to 1; null: equal ones.
     weights: list[float] | None = None

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation
-from jsrl.core.protocols import Guide
+from jsrl.core.protocols import Guide, SeesAgain
 from jsrl.rollout.stepper import Stepper
 
 
@@ -86,7 +86,10 @@ def _remind(
         stepper.begin_guide(guide, begins, seeds)
     if acts.any():
         seen = observation.arranged(*stepper.shape).to(stepper.device)
-        guide.act(seen, None, stepper.by_seed(acts))
+        if isinstance(guide, SeesAgain):
+            guide.see_again(seen, stepper.by_seed(acts))
+        else:
+            guide.act(seen, None, stepper.by_seed(acts))
 
 
 def _wide(mask: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[np.bool_]:

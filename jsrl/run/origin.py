@@ -49,9 +49,9 @@ def anchor(config: Any, folder: Path) -> None:
     for member in _members(getattr(config.guide, "members", [])):
         for key in MEMBER_KEYS:
             value = member.get(key)
-            place = _place(value, key) if isinstance(value, str) else ""
-            named = place and (key == "path" or place.endswith(".py"))
-            if named and (folder / place).exists():
+            if not isinstance(value, str) or (key == "target" and ".py:" not in value):
+                continue
+            if (folder / _place(value, key)).exists():
                 member[key] = str(folder / value)
     let_import_from(folder)
 

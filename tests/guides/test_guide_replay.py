@@ -93,7 +93,7 @@ def test_choices_are_replayed_as_choices_and_have_no_zeros():
     actions = acted(guide, 4, torch.zeros(1, 1, 5), start(guide, (1, 1)))
     assert actions.dtype == torch.int64
     assert actions.flatten().tolist() == [*demos.data.actions, demos.data.actions[-1]]
-    with pytest.raises(UserError, match="guide.after=zeros is no choice of Choices-v0"):
+    with pytest.raises(UserError, match=r"guide\.after=zeros is no choice of Choices-v0"):
         ReplayGuide(demos, GuideView(), spec, after="zeros")
 
 

@@ -130,7 +130,7 @@ def test_a_collector_labels_members_resumes_and_a_seed_is_the_same_alone(choose)
         curricula = [FixedSteps(2)] * len(seeds)
         rows, members = [], []
         for _ in range(30):
-            moment, step, _ = collector.step(FakePolicy(), guide, curricula)
+            moment, _, _ = collector.step(FakePolicy(), guide, curricula)
             members.append(moment.members.reshape(len(seeds), 2))
             rows.append(moment.actions.reshape(len(seeds), 2, -1))
             assert ((moment.members >= 0) == moment.by_guide).all()
@@ -143,6 +143,24 @@ def test_a_collector_labels_members_resumes_and_a_seed_is_the_same_alone(choose)
     assert set(np.unique(found[2][0])) == {-1, 0, 1}
     if choose != "success":
         assert_resumes_bitwise(COUNTING, 7, [FixedSteps(3)] * 2, FakePolicy, make)
+
+
+def test_members_without_memory_are_not_asked_again_on_resuming():
+    spec, made = describe_env(COUNTING), []
+
+    def make():
+        made.append([FakeGuide(0.25), FakeGuide(-0.75, stateful=True)])
+        return several(made[-1], 2, spec.actions, choose="round_robin")
+
+    first, guide = make_collector([0, 1], 2, COUNTING), make()
+    collect(first, 3, FakePolicy(), guide, [FixedSteps(9)] * 2)
+    again = make_collector([0, 1], 2, COUNTING)
+    assert again.load_state_dict(first.state_dict(), make()) == []
+    first.close()
+    again.close()
+    plain, remembers = made[1]
+    assert plain.calls == []
+    assert torch.equal(remembers.memory, made[0][1].memory)
 
 
 def options(*members, **others):

@@ -48,6 +48,9 @@ NEEDS = {
     "guide=torchscript": ("guide.path=policy.pt",),
     "guide=onnx": ("guide.path=policy.onnx",),
     "guide=npz": ("guide.path=policy.npz",),
+    "guide=replay": ("guide.path=demonstrations.hdf5",),
+    "guide=human": ("curriculum=random", "curriculum.initial_guide_steps=50", "seeds=[0]"),
+    "guide=several": ("guide.members=[{kind: random}]",),
     "curriculum=custom": ("curriculum.target=module:Curriculum",),
 }
 """What else has to be said with an option."""
