@@ -6,7 +6,7 @@ Hessel et al. 2018, arXiv 1710.02298, section "Multi-step learning".
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,34 +15,22 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
-from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
-from jsrl.core.ranges import at_least, one_of
+from jsrl.core.protocols import Draws, Metrics, Phase
+from jsrl.core.ranges import at_least
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.augmentation import RandomShifts
 from jsrl.learners.common import SeedOptimiser, copy_seeds
 from jsrl.learners.losses import bootstrapped_target, huber_loss
-from jsrl.learners.options import LearnerInputs, LearnerOptions, learners
+from jsrl.learners.options import LearnerInputs, NStepOptions, learners
 from jsrl.networks.epsilon_greedy import EpsilonGreedyPolicy
 from jsrl.networks.layers import INITIALISATIONS
 
 
 @dataclass
-class DQNOptions(LearnerOptions):
+class DQNOptions(NStepOptions):
     """Of ``learner=dqn``, for environments that take one choice a step."""
 
-    # Widths of the hidden layers of the network.
-    hidden: list[int] = field(default_factory=lambda: [256, 256])
-    # Of Adam.
-    learning_rate: float = 3e-4
-    # Of the weights: orthogonal, pytorch or variance_scaling.
-    initialisation: str = "pytorch"
-    # Whether the network sees observations normalised by the dataset's mean and spread.
-    normalise_observations: bool = False
-    # Discount of future rewards, in [0, 1].
-    discount: float = 0.99
-    # n, of the returns that the network learns from: so many rewards, and then the target's value.
-    n_step: int = 1
     # Whether the network chooses the action of which the target says the value.
     double: bool = True
     # Updates from one copy of the network to the target to the next.
@@ -55,44 +43,20 @@ class DQNOptions(LearnerOptions):
     final_epsilon: float = 0.05
     # Steps of each seed after which that probability has arrived at its end.
     exploration_steps: int = 10_000
-    # The learner learns from reward_scale·reward + reward_shift.
-    reward_scale: float = 1.0
-    # See reward_scale.
-    reward_shift: float = 0.0
 
     networks = ("critic",)
-    about_data = (*LearnerOptions.about_data, "normalise_observations")
     acts_by = ("discrete",)
 
     def check(self) -> None:
         super().check()
-        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
-        for name in ("n_step", "target_interval"):
-            at_least(f"learner.{name}", getattr(self, name), 1)
-        if not self.learning_rate > 0:
-            raise UserError(f"learner.learning_rate={self.learning_rate} must be above 0")
+        at_least("learner.target_interval", self.target_interval, 1)
         at_least("learner.exploration_steps", self.exploration_steps, 0)
-        if not 0 <= self.discount <= 1:
-            raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
-        if not 0 < self.target_rate <= 1:
-            raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
         if not 0 <= self.final_epsilon <= self.initial_epsilon <= 1:
             raise UserError(
                 f"learner.initial_epsilon={self.initial_epsilon} and "
                 f"learner.final_epsilon={self.final_epsilon} must be probabilities, of which the "
                 "first is not the smaller one"
             )
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
-        if self.n_step > 1 and self.reward_shift != 0:
-            raise UserError(
-                f"learner.n_step={self.n_step} sums rewards before they are shifted, so that "
-                f"learner.reward_shift={self.reward_shift} would be added once a sum; set "
-                "learner.reward_shift=0 or learner.n_step=1"
-            )
-
-    def reward_transform(self) -> tuple[float, float]:
-        return self.reward_scale, self.reward_shift
 
 
 @learners.register("dqn", DQNOptions)
@@ -106,12 +70,7 @@ class DQN:
 
     def __init__(self, options: DQNOptions, inputs: LearnerInputs) -> None:
         self.options = options
-        self.needs = DataNeeds(
-            Consumes.TRANSITIONS if options.n_step == 1 else Consumes.N_STEP,
-            (("critic",),),
-            options.n_step,
-            options.discount,
-        )
+        self.needs = options.needs(("critic",))
         self.shifts = RandomShifts(options, inputs)
         layers, seeds = inputs.layers.critic, len(inputs.streams)
         self.network = EpsilonGreedyPolicy(

@@ -30,32 +30,25 @@ from jsrl.learners.losses import (
     squared_td_error,
     weighted_log_likelihood_loss,
 )
-from jsrl.learners.options import ActorOptions, LearnerInputs, learners
+from jsrl.learners.options import ActorOptions, LearnerInputs, ValueOptions, learners
 from jsrl.networks.layers import INITIALISATIONS, SeedMLP
 from jsrl.networks.policies import GaussianPolicy
 
 
 @dataclass
-class IQLOptions(ActorOptions):
+class IQLOptions(ValueOptions, ActorOptions):
     """The choices that published IQL implementations differ in; the defaults are the official ones.
 
     Sources: Kostrikov et al. 2021, section 4 and appendix B; the presets in ``configs/learner``.
     """
 
-    # Discount of future rewards, in [0, 1].
-    discount: float = 0.99
-    # Share by which the target critic follows the critic in an update, in (0, 1].
-    target_rate: float = 0.005
+    initialisation: str = "orthogonal"
     # Of the values' regression, in (0, 1): near 1 is the best action in the data.
     expectile: float = 0.9
     # Inverse temperature of the advantage weights: 0 is behaviour cloning.
     temperature: float = 10.0
     # At which the advantage weights are clipped.
     largest_weight: float = 100.0
-    # The learner learns from reward_scale·reward + reward_shift.
-    reward_scale: float = 1.0
-    # See reward_scale.
-    reward_shift: float = 0.0
     # Whether the value is updated before the actor and the critic.
     value_first: bool = True
     # The losses of the two critics: their sum or their mean.
@@ -70,13 +63,6 @@ class IQLOptions(ActorOptions):
         one_of("learner.critic_reduction", self.critic_reduction, ("sum", "mean"))
         if not 0 < self.expectile < 1:
             raise UserError(f"learner.expectile={self.expectile} must lie between 0 and 1")
-        if not 0 <= self.discount <= 1:
-            raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
-        if not 0 < self.target_rate <= 1:
-            raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
-
-    def reward_transform(self) -> tuple[float, float]:
-        return self.reward_scale, self.reward_shift
 
 
 class IQLNetworks(ActorCriticNetworks):

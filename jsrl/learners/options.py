@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import Learner
+from jsrl.core.protocols import Consumes, DataNeeds, Learner
 from jsrl.core.ranges import all_finite, at_least, one_of
 from jsrl.core.registry import KindOptions, Registry
 from jsrl.core.specs import ActionSpec, BoxActions, EnvSpec, ObservationSpec
@@ -66,43 +66,107 @@ class LearnerOptions(KindOptions):
 
 
 @dataclass
-class ActorOptions(LearnerOptions):
-    """Of learners that train a Gaussian policy; see ``GaussianPolicy``."""
+class NetworkOptions(LearnerOptions):
+    """Of learners that train perceptrons."""
 
     # Widths of the hidden layers of every network.
     hidden: list[int] = field(default_factory=lambda: [256, 256])
-    # Of Adam, for every network.
+    # Of Adam, for everything that is trained.
     learning_rate: float = 3e-4
+    # Of the weights: orthogonal, pytorch or variance_scaling.
+    initialisation: str = "pytorch"
+    # Whether networks see observations normalised by the dataset's mean and spread.
+    normalise_observations: bool = False
+
+    about_data = (*LearnerOptions.about_data, "normalise_observations")
+
+    def check(self) -> None:
+        super().check()
+        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
+        if not self.learning_rate > 0:
+            raise UserError(f"learner.learning_rate={self.learning_rate} must be above 0")
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
+
+
+@dataclass
+class ActorOptions(NetworkOptions):
+    """Of learners that train a Gaussian policy; see ``GaussianPolicy``."""
+
+    initialisation: str = "orthogonal"
     # Share of the actor's hidden units that is left out in an update, in [0, 1).
     dropout: float = 0.0
-    # Of the weights: orthogonal, pytorch or variance_scaling.
-    initialisation: str = "orthogonal"
     # Whether the policy's mean passes a tanh.
     tanh_mean: bool = True
     # [low, high] of the policy's log standard deviation.
     log_std_range: list[float] = field(default_factory=lambda: [-5.0, 2.0])
     # The actor's learning rate in pre-training: cosine, down to 0, or constant.
     actor_schedule: str = "cosine"
-    # Whether networks see observations normalised by the dataset's mean and spread.
-    normalise_observations: bool = False
     # Actions are clipped to ± this when the policy acts, in (0, 1].
     online_action_clip: float = 1.0
-
-    about_data = (*LearnerOptions.about_data, "normalise_observations")
 
     def check(self) -> None:
         super().check()
         check_clip("online_action_clip", self.online_action_clip)
         one_of("learner.actor_schedule", self.actor_schedule, ("cosine", "constant"))
-        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
+        check_log_std_range(self.log_std_range)
         if not 0 <= self.dropout < 1:
             raise UserError(f"learner.dropout={self.dropout} must lie in [0, 1)")
-        if not self.learning_rate > 0:
-            raise UserError(f"learner.learning_rate={self.learning_rate} must be above 0")
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
-        if len(self.log_std_range) != 2 or self.log_std_range[0] > self.log_std_range[1]:
-            raise UserError(f"learner.log_std_range={self.log_std_range} must be [low, high]")
+
+
+@dataclass
+class ValueOptions(NetworkOptions):
+    """Of learners that learn the value of discounted rewards, with a target that follows."""
+
+    # Discount of future rewards, in [0, 1].
+    discount: float = 0.99
+    # Share by which the targets follow the critics in an update, in (0, 1].
+    target_rate: float = 0.005
+    # The learner learns from reward_scale·reward + reward_shift.
+    reward_scale: float = 1.0
+    # See reward_scale.
+    reward_shift: float = 0.0
+
+    def check(self) -> None:
+        super().check()
+        if not 0 <= self.discount <= 1:
+            raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
+        if not 0 < self.target_rate <= 1:
+            raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
+
+    def reward_transform(self) -> tuple[float, float]:
+        return self.reward_scale, self.reward_shift
+
+
+@dataclass
+class NStepOptions(ValueOptions):
+    """Of learners whose critics learn from n-step returns."""
+
+    # n, of the returns that critics learn from: so many rewards, and then the target's value.
+    n_step: int = 1
+
+    neutral: ClassVar[tuple[tuple[str, Any], ...]] = (("n_step", 1),)
+
+    def check(self) -> None:
+        super().check()
+        at_least("learner.n_step", self.n_step, 1)
+        if self.n_step > 1 and self.reward_shift != 0:
+            raise UserError(
+                f"learner.n_step={self.n_step} sums rewards before they are shifted, so that "
+                f"learner.reward_shift={self.reward_shift} would be added once a sum; set "
+                "learner.reward_shift=0 or learner.n_step=1"
+            )
+
+    def needs(self, *batches: tuple[str, ...]) -> DataNeeds:
+        """What such a learner's updates take: ``batches`` as ``DataNeeds`` has them."""
+        data = Consumes.TRANSITIONS if self.n_step == 1 else Consumes.N_STEP
+        return DataNeeds(data, batches, self.n_step, self.discount)
+
+
+def check_log_std_range(log_std_range: list[float]) -> None:
+    """Raise UserError if the bounds of a log standard deviation are not two, in their order."""
+    if len(log_std_range) != 2 or log_std_range[0] > log_std_range[1]:
+        raise UserError(f"learner.log_std_range={log_std_range} must be [low, high]")
 
 
 def check_clip(name: str, clip: float | None) -> None:

@@ -13,37 +13,24 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
-from jsrl.core.ranges import at_least, one_of
+from jsrl.core.protocols import Draws, Metrics, Phase
+from jsrl.core.ranges import at_least
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.actor_critic import ActorCritic, ActorCriticNetworks
 from jsrl.learners.augmentation import RandomShifts
 from jsrl.learners.common import SeedOptimiser, compiled
 from jsrl.learners.losses import bootstrapped_target, squared_td_error
-from jsrl.learners.options import LearnerInputs, LearnerOptions, learners
-from jsrl.networks.layers import INITIALISATIONS
+from jsrl.learners.options import LearnerInputs, NStepOptions, check_log_std_range, learners
 from jsrl.networks.tanh_gaussian import TanhGaussianPolicy
 
 
 @dataclass
-class SACOptions(LearnerOptions):
+class SACOptions(NStepOptions):
     """Of ``learner=sac``; the defaults are those of Haarnoja et al. 2018, appendix D."""
 
-    # Widths of the hidden layers of every network.
-    hidden: list[int] = field(default_factory=lambda: [256, 256])
-    # Of Adam, for every network and for the temperature.
-    learning_rate: float = 3e-4
-    # Of the weights: orthogonal, pytorch or variance_scaling.
-    initialisation: str = "pytorch"
     # [low, high] of the policy's log standard deviation, before the tanh.
     log_std_range: list[float] = field(default_factory=lambda: [-20.0, 2.0])
-    # Whether networks see observations normalised by the dataset's mean and spread.
-    normalise_observations: bool = False
-    # Discount of future rewards, in [0, 1].
-    discount: float = 0.99
-    # Share by which the target critics follow the critics in an update, in (0, 1].
-    target_rate: float = 0.005
     # How many critics there are.
     critics: int = 2
     # Of how many of them, drawn for each update, the target is the least; null: of all. With a
@@ -53,55 +40,29 @@ class SACOptions(LearnerOptions):
     target_entropy: float | None = None
     # The temperature at the beginning.
     initial_temperature: float = 1.0
-    # The learner learns from reward_scale·reward + reward_shift.
-    reward_scale: float = 1.0
-    # See reward_scale.
-    reward_shift: float = 0.0
-    # n, of the returns that critics learn from: so many rewards, and then the target's value.
-    n_step: int = 1
     # Minibatches of the critics in an update, the last of which trains the actor too.
     critic_updates: int = 1
     # Whether updates are compiled by torch.compile: faster after a minute or two.
     compile: bool = False
 
-    neutral = (("n_step", 1), ("compile", False))
+    neutral = (*NStepOptions.neutral, ("compile", False))
     networks = ("actor", "critic")
-    about_data = (*LearnerOptions.about_data, "normalise_observations")
 
     def check(self) -> None:
         super().check()
-        one_of("learner.initialisation", self.initialisation, tuple(INITIALISATIONS))
-        for name in ("critics", "n_step", "critic_updates"):
+        for name in ("critics", "critic_updates"):
             at_least(f"learner.{name}", getattr(self, name), 1)
-        if self.n_step > 1 and self.reward_shift != 0:
-            raise UserError(
-                f"learner.n_step={self.n_step} sums rewards before they are shifted, so that "
-                f"learner.reward_shift={self.reward_shift} would be added once a sum; set "
-                "learner.reward_shift=0 or learner.n_step=1"
-            )
         chosen = self.target_critics
         if chosen is not None and not 1 <= chosen <= self.critics:
             raise UserError(
                 f"learner.target_critics={chosen} must lie between 1 and "
                 f"learner.critics={self.critics}, or be null"
             )
-        if not self.learning_rate > 0:
-            raise UserError(f"learner.learning_rate={self.learning_rate} must be above 0")
         if not self.initial_temperature > 0:
             raise UserError(
                 f"learner.initial_temperature={self.initial_temperature} must be above 0"
             )
-        if not 0 <= self.discount <= 1:
-            raise UserError(f"learner.discount={self.discount} must lie in [0, 1]")
-        if not 0 < self.target_rate <= 1:
-            raise UserError(f"learner.target_rate={self.target_rate} must lie in (0, 1]")
-        if any(width < 1 for width in self.hidden):
-            raise UserError(f"learner.hidden={self.hidden} must be sizes of at least 1")
-        if len(self.log_std_range) != 2 or self.log_std_range[0] > self.log_std_range[1]:
-            raise UserError(f"learner.log_std_range={self.log_std_range} must be [low, high]")
-
-    def reward_transform(self) -> tuple[float, float]:
-        return self.reward_scale, self.reward_shift
+        check_log_std_range(self.log_std_range)
 
 
 class SACNetworks(ActorCriticNetworks):
@@ -139,12 +100,8 @@ class SAC(ActorCritic):
         self.options = options
         self.device = inputs.device
         self.action_size = inputs.actions.size
-        self.needs = DataNeeds(
-            Consumes.TRANSITIONS if options.n_step == 1 else Consumes.N_STEP,
-            (*(("critic",),) * (options.critic_updates - 1), ("temperature", "critic", "actor")),
-            options.n_step,
-            options.discount,
-        )
+        critics_alone = (("critic",),) * (options.critic_updates - 1)
+        self.needs = options.needs(*critics_alone, ("temperature", "critic", "actor"))
         self.shifts = RandomShifts(options, inputs)
         networks = SACNetworks(options, inputs)
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
