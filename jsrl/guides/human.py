@@ -6,6 +6,7 @@ window, stops the command as Ctrl-C does.
 
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -181,11 +182,7 @@ class HumanGuide:
         Raises:
             UserError: if there are several, or they are no pictures.
         """
-        if len(frames) != 1:
-            raise UserError(
-                f"guide=human acts in one environment at a time, and there are {len(frames)}; use "
-                "one seed, env.num_envs=1 and evaluation.num_envs=1"
-            )
+        _require_one(len(frames))
         frame = np.asarray(frames[0])
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8:
             raise UserError(
@@ -199,6 +196,7 @@ class HumanGuide:
         self, obs: Observation, streams: Streams | None, mask: Bool[Tensor, "S E"]
     ) -> Shaped[Tensor, "S E *A"]:
         """What the person does now; see ``Guide.act``."""
+        _require_one(mask.numel())
         answer = self._controls.answer(self._window.held(self._rate))
         while answer is None and not self._window.closing:
             answer = self._controls.answer(self._window.held(self._rate))
@@ -210,6 +208,14 @@ class HumanGuide:
             .expand(*mask.shape, *self._spec.actions.chosen_shape)
         )
         return self._view.respond(answers, "human", mask.cpu()).to(obs.device)
+
+
+def _require_one(environments: int) -> None:
+    if environments != 1:
+        raise UserError(
+            f"guide=human acts in one environment at a time, and there are {environments}; use one "
+            "seed, env.num_envs=1 and evaluation.num_envs=1, or, for data, jsrl dataset rollouts"
+        )
 
 
 class Window:
@@ -319,6 +325,10 @@ def _pygame() -> Any:
 
 def _open_display(pygame: Any) -> None:
     chosen = os.environ.get("SDL_VIDEODRIVER")
+    # Asked for here, since SDL complains by itself while it looks for one.
+    displays = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
+    if sys.platform.startswith("linux") and not chosen and not displays:
+        raise _no_display("there is no display")
     try:
         pygame.display.init()
         driver = pygame.display.get_driver()

@@ -32,6 +32,7 @@ from jsrl.rollout.scores import score
 from jsrl.run.build import build_guide, env_settings, guide_environment
 from jsrl.run.evaluation import without_person
 from jsrl.run.saved import run_configuration, saved_policy
+from jsrl.run.start_lines import unmeasured_line
 from jsrl.run.summary import MODES, summarise_evaluations
 from jsrl.settings.schema import TrainConfig
 
@@ -96,6 +97,8 @@ def _play(run: Path, config: TrainConfig, key: Key) -> tuple[dict[str, Evaluatio
     )
     environments = Environments(settings, len(config.seeds) * config.evaluation.num_envs)
     evaluator = Evaluator(environments, spec, streams.child("evaluator"), device)
+    if (line := unmeasured_line(config.guide)) is not None:
+        print(line, flush=True)
     modes = without_person(MODES, config.guide)
     total = len(modes_to_play(modes, guide, steps)) * steps.size
     try:

@@ -2,7 +2,7 @@
 
 from jsrl.core.conversions import env_action_line, reward_line
 from jsrl.core.specs import EnvSpec
-from jsrl.guides import guide_lines
+from jsrl.guides import GuideOptions, guide_lines
 from jsrl.run.components import Components
 
 LONG_EPISODE = 100_000
@@ -22,6 +22,7 @@ def start_lines(components: Components) -> list[str]:
     lines.append(components.spec.observation_line)
     lines.append(env_action_line(components.spec))
     lines += _guide_lines(components)
+    lines.append(unmeasured_line(config.guide))
     lines.append(time_limit_line(components.spec))
     transform = config.learner.reward_transform()
     if transform is not None:
@@ -38,6 +39,16 @@ def time_limit_line(spec: EnvSpec) -> str | None:
     return (
         f"time limit: an episode of {spec.id} that does not end by itself goes on for {limit:,} "
         "steps, and an evaluation waits for it; env.max_episode_steps=N ends it before"
+    )
+
+
+def unmeasured_line(guide: GuideOptions) -> str | None:
+    """Say that nothing is evaluated in which the guide acts, where that is so."""
+    if guide.is_measured():
+        return None
+    return (
+        f"guide={guide.kind} asks a person, who is not asked in evaluations: the "
+        "exploration-policy alone is evaluated (measured=true of guide=human asks there too)"
     )
 
 

@@ -30,6 +30,7 @@ from jsrl.envs.make import EnvSettings
 from jsrl.guides import guide_lines
 from jsrl.guides.human import HumanOptions
 from jsrl.run.build import build_guide
+from jsrl.run.saved_evaluation import evaluate_run
 from jsrl.settings.schema import EnvConfig
 
 pygame = pytest.importorskip("pygame")
@@ -103,10 +104,10 @@ def human(spec=UNIT, **options):
     return build_guide(made, EnvConfig(id=spec.id), spec, [0], torch.device("cpu"))
 
 
-def act(guide):
-    one = torch.ones(1, 1, dtype=torch.bool)
+def act(guide, rows=1):
+    mask = torch.ones(1, rows, dtype=torch.bool)
     guide.show([FRAME])
-    return guide.act(Observation(torch.zeros(1, 1, 5)), None, one)[0, 0].tolist()
+    return guide.act(Observation(torch.zeros(1, rows, 5)), None, mask)[0, 0].tolist()
 
 
 def test_what_is_held_adds_up_and_what_was_tapped_counts_for_one_step():
@@ -207,6 +208,7 @@ def test_the_picture_is_shown_enlarged():
         (lambda: human(frames_per_second=0.0), ("guide.frames_per_second=0.0", "above 0")),
         (lambda: human(gamepad=True, keys={"left": [0, 0]}), ("guide.gamepad=true", "guide.keys")),
         (lambda: human().show([FRAME, FRAME]), ("one environment", "there are 2", "num_envs=1")),
+        (lambda: act(human(), 2), ("one environment", "there are 2", "jsrl dataset rollouts")),
         (lambda: human().show([None]), ("Unit-v0", "NoneType", "rgb_array")),
     ],
 )
@@ -253,7 +255,7 @@ def test_a_run_that_would_ask_too_much_of_a_person_is_refused(
     assert len(ended.err.splitlines()) == 1
 
 
-def test_escape_saves_and_stops_and_the_run_goes_on_as_if_it_had_not(tmp_path):
+def test_escape_saves_and_stops_and_the_run_goes_on_as_if_it_had_not(tmp_path, capfd):
     """Nobody has to press the same keys again: the actions of an unfinished episode are kept."""
     train_here(tmp_path / "whole", *RUN)
     steps = Watched.steps
@@ -270,6 +272,9 @@ def test_escape_saves_and_stops_and_the_run_goes_on_as_if_it_had_not(tmp_path):
     evaluated = read_summary(tmp_path / "whole")["evaluation"]
     assert evaluated["exploration"]["return"]["mean"] is not None
     assert evaluated["guide"]["return"]["mean"] is None
+    assert "who is not asked in evaluations" in capfd.readouterr().out
+    table = evaluate_run(tmp_path / "whole")
+    assert "exploration" in table and "combined" not in table
 
 
 def test_a_curriculum_that_decides_on_the_exploration_policy_needs_no_evaluation_of_a_person(

@@ -36,6 +36,7 @@ from jsrl.core.observations import Observation
 from jsrl.core.processes import ALLOWED, UNUSED_KEYS
 from jsrl.core.streams import seed_sequence
 from jsrl.core.transitions import Moment, TransitionData
+from jsrl.datasets.antmaze_walks import WalkingGuide
 from jsrl.datasets.rollouts import collect_rollouts
 from jsrl.envs.make import EnvSettings, Step, describe_env
 from jsrl.guides import GuideInputs, guides
@@ -319,6 +320,17 @@ def test_the_twin_of_evaluations_goes_by_what_was_heard_in_training_and_disturbs
     assert (begun(twin, (2, 300), first=20_000) == 0).mean() > 0.9
     after = guide.state_dict()
     assert all(torch.equal(state[name], after[name]) for name in state)
+
+
+def test_walks_through_a_maze_are_told_apart_too():
+    guide = several([FakeGuide(0.1), FakeGuide(0.2)], 1, choose="weights")
+    walker, found = WalkingGuide(guide), []
+    for _ in range(2):
+        walker.begin(5, 2)
+        walker.reset(np.ones(40, bool))
+        found.append(guide.acting())
+    np.testing.assert_array_equal(*found)
+    assert set(found[0][0]) == {0, 1}
 
 
 def test_data_that_several_guides_collect_say_which_one_acted(tmp_path):
