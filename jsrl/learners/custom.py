@@ -62,8 +62,9 @@ def make_custom(options: CustomOptions, inputs: LearnerInputs) -> Learner:
         )
     if learner.needs.data is Consumes.ROLLOUTS:
         raise UserError(
-            f"learner.target={target!r} needs {learner.needs.data.value}; the runner feeds "
+            f"learner.target={target!r} needs {learner.needs.data.value}; learner=custom is fed "
             "transitions, among them the guide's, which are off-policy: say in its needs that it "
-            "takes Consumes.TRANSITIONS or Consumes.N_STEP"
+            "takes Consumes.TRANSITIONS or Consumes.N_STEP, or register it as a kind of its own "
+            "whose options extend OnPolicyOptions of jsrl.learners.options"
         )
     return learner

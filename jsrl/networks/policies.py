@@ -65,9 +65,19 @@ class GaussianPolicy(MlpPolicy):
         dropout: Sequence[Tensor] = (),
     ) -> Float[Tensor, "S B"]:
         """Log density of ``actions``, summed over action dimensions."""
-        mean, log_std = self(features, dropout)
-        z = (actions - mean) * torch.exp(-log_std)
-        return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        return _log_density(actions, *self(features, dropout))
+
+    def log_prob_and_entropy(
+        self, features: Float[Tensor, "S B F"], actions: Float[Tensor, "S B A"]
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """Log density of ``actions``, and the differential entropy, in nats, from one forward."""
+        mean, log_std = self(features)
+        entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+        return _log_density(actions, mean, log_std), entropy.expand(*mean.shape[:-1])
+
+    def clip(self, sample: Float[Tensor, "S B A"]) -> Float[Tensor, "S B A"]:
+        """The action that is taken where this was drawn."""
+        return sample.clamp(-self.action_clip, self.action_clip)
 
     def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The clipped mean."""
@@ -84,9 +94,16 @@ class GaussianPolicy(MlpPolicy):
     ) -> Float[Tensor, "S E A"]:
         """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
         mean, log_std = self(self.encode(obs))
-        noise = streams.normal(name, mean.shape[1:], where=where)
-        mean = mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
-        return mean.clamp(-self.action_clip, self.action_clip)
+        return self.clip(self._draw(mean, log_std, streams, name, where))
+
+    @torch.no_grad()
+    def draw(
+        self, obs: Observation, streams: Streams, name: str
+    ) -> tuple[Float[Tensor, "S E A"], Float[Tensor, "S E"]]:
+        """The same samples before they are clipped, and their log density."""
+        mean, log_std = self(self.encode(obs))
+        drawn = self._draw(mean, log_std, streams, name)
+        return drawn, _log_density(drawn, mean, log_std)
 
     def mode_module(self, index: int) -> nn.Module:
         """The mode of seed ``index``; without images in PyTorch's own layers, named as they are.
@@ -106,3 +123,21 @@ class GaussianPolicy(MlpPolicy):
             layers["tanh"] = nn.Tanh()
         layers["clip"] = Clip(self.action_clip)
         return nn.Sequential(layers).requires_grad_(False).eval()
+
+    def _draw(
+        self,
+        mean: Float[Tensor, "S E A"],
+        log_std: Float[Tensor, "S 1 A"],
+        streams: Streams,
+        name: str,
+        where: Sequence[bool] | None = None,
+    ) -> Float[Tensor, "S E A"]:
+        noise = streams.normal(name, mean.shape[1:], where=where)
+        return mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
+
+
+def _log_density(
+    actions: Float[Tensor, "S B A"], mean: Float[Tensor, "S B A"], log_std: Float[Tensor, "S 1 A"]
+) -> Float[Tensor, "S B"]:
+    z = (actions - mean) * torch.exp(-log_std)
+    return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -10,6 +10,7 @@ from jsrl.guides import guides
 from jsrl.guides.network import RunOptions
 from jsrl.jumpstart.curricula import DecidingOptions
 from jsrl.jumpstart.curricula.base import MeasuredOptions
+from jsrl.learners import learners
 from jsrl.monitor.config import MonitorConfig
 from jsrl.networks.activations import make_activation
 from jsrl.run.build import NETWORKS, network_layers, watch_settings
@@ -40,6 +41,7 @@ def check(config: TrainConfig) -> None:
     _check_replay(config)
     _check_guide(config)
     _check_person(config)
+    _check_learner(config)
     _check_data(config)
 
 
@@ -214,6 +216,35 @@ def _check_person(config: TrainConfig) -> None:
             "the person plays; give the number of guide steps, "
             f"curriculum.initial_guide_steps={SUGGESTED_STEPS} for example"
         )
+
+
+def _check_learner(config: TrainConfig) -> None:
+    """What the learner can be given to learn from, and in what portions."""
+    if not config.learner.learns_offline:
+        _check_nothing_of_others(config)
+    config.learner.check_run(config.env.num_envs, config.online.steps)
+
+
+def _check_nothing_of_others(config: TrainConfig) -> None:
+    """That a learner from its own newest steps is given nothing else to learn from."""
+    online, replay = config.online, config.replay
+    share, warmup = online.offline_fraction, online.critic_warmup_steps
+    given = [
+        (config.dataset.kind != "none", f"dataset={config.dataset.kind}", "set dataset=none"),
+        (config.guide.pretrained, f"guide={config.guide.kind}", "choose another guide"),
+        (offline_fraction(share) != 0, f"online.offline_fraction={share}", "set it to 0"),
+        (warmup > 0, f"online.critic_warmup_steps={warmup}", "set it to 0"),
+        (replay.relabel is not None, f"replay.relabel={replay.relabel}", "leave it out"),
+        (replay.directory is not None, f"replay.directory={replay.directory}", "leave it out"),
+    ]
+    others = [name for name in learners.names() if learners[name].options.learns_offline]
+    for is_given, key, instead in given:
+        if is_given:
+            raise UserError(
+                f"{key} is of no use to learner={config.learner.kind}, which learns from the "
+                f"newest steps of its own policy alone; {instead}, or choose "
+                f"learner={' or learner='.join(others)}"
+            )
 
 
 def _check_data(config: TrainConfig) -> None:

@@ -206,7 +206,7 @@ class OnlineLearning:
     def _latest_actions(self) -> np.ndarray:
         """The actions of every seed since the evaluation before, for a histogram."""
         components = self._state.components
-        return components.runner.buffer.latest_actions(self._state.config.evaluation.interval)
+        return components.runner.latest_actions(self._state.config.evaluation.interval)
 
     def _check_inputs(self) -> None:
         """Tell of inputs that are not like those before; learning goes on."""

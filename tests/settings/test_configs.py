@@ -41,6 +41,7 @@ NEEDS = {
     "dataset=robomimic": ("dataset.path=file.hdf5",),
     "dataset=minari": ("dataset.path=D4RL/pointmaze/umaze-v2",),
     "learner=bc": ("online.steps=0",),
+    "learner=ppo": ("dataset=none", "guide=waypoint"),
     "learner=custom": ("learner.target=module:Learner",),
     "guide=none": ("curriculum=none",),
     "guide=run": ("guide.path=runs/earlier",),
