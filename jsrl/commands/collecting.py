@@ -15,7 +15,7 @@ from jsrl.core.errors import UserError
 from jsrl.core.protocols import Guide
 from jsrl.datasets import DatasetWarning, load_hdf5
 from jsrl.datasets.report import report_dataset
-from jsrl.guides import guide_line
+from jsrl.guides import guide_lines
 from jsrl.loggers import Progress
 
 
@@ -66,8 +66,7 @@ def collecting(path: Path, transitions: int, already: int = 0) -> Iterator[Calla
 
 def print_conversion_of_actions(guide: Guide) -> None:
     """Print how the guide's actions are converted, if they are."""
-    line = guide_line(guide)
-    if line is not None:
+    for line in guide_lines(guide):
         print(line, flush=True)
 
 

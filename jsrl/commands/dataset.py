@@ -34,7 +34,7 @@ from jsrl.guides import GuideOptions
 from jsrl.guides.ant import GoalReachingAnt
 from jsrl.guides.npz import NpzOptions, is_ant, read_npz
 from jsrl.guides.waypoint import WaypointOptions
-from jsrl.run.build import build_guide, env_settings
+from jsrl.run.build import build_guide, env_settings, guide_environment
 from jsrl.settings.schema import EnvConfig
 
 
@@ -61,7 +61,7 @@ def collect_guide(config: RolloutDataConfig) -> None:
     path = checked_path(config)
     # Acting and stepping are small: more threads would only wait for one another.
     torch.set_num_threads(1)
-    settings = env_settings(config.env)
+    settings = guide_environment(config.guide, env_settings(config.env))
     spec = describe_env(settings)
     guide = build_guide(config.guide, config.env, spec, [0], torch.device("cpu"))
     if guide is None:

@@ -56,6 +56,10 @@ def expand_paths(config: Any) -> None:
     for group, keys in INNER.items():
         for key in keys:
             _expand(getattr(config, group, None), key, f"{group}.{key}")
+    for index, member in enumerate(getattr(getattr(config, "guide", None), "members", [])):
+        for key in INNER["guide"]:
+            if isinstance(member, dict) and isinstance(member.get(key), str):
+                member[key] = expand_home(member[key], f"guide.members[{index}].{key}")
     _expand(config, "demonstrations", "demonstrations")
 
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
@@ -232,6 +233,78 @@ class StepObserver(Protocol):
 
     def restart(self) -> None:
         """Called when episodes are numbered from 0 again."""
+        ...
+
+
+@runtime_checkable
+class BeginsEpisodes(Protocol):
+    """A guide that goes by which episode it is, such as one that chooses anew for each."""
+
+    def begin(
+        self,
+        mask: Bool[Tensor, "S E"],
+        episodes: Int[np.ndarray, "S E"],
+        seeds: Int[np.ndarray, "S E"],
+    ) -> None:
+        """Called in place of ``Guide.reset``, also for episodes that are replayed on resuming.
+
+        Args:
+            mask: where episodes begin.
+            episodes: their numbers, unique within a seed.
+            seeds: of the environments' resets. They follow from seed, environment and episode
+                alone: what is drawn once an episode is drawn under this key.
+        """
+        ...
+
+
+@runtime_checkable
+class HearsOfEnds(Protocol):
+    """A guide that is told how the training episodes that it began have ended."""
+
+    def ended(
+        self,
+        mask: Bool[Tensor, "S E"],
+        returns: Float[np.ndarray, "S E"],
+        successes: Float[np.ndarray, "S E"],
+    ) -> None:
+        """Episodes in which the guide acted ended where ``mask``; NaN is no known success."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it has heard, and what it has drawn for the episodes under way."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue where ``state_dict`` was taken, before the episodes under way are replayed."""
+        ...
+
+
+@runtime_checkable
+class HasMembers(Protocol):
+    """A guide that is several, one of which acts in each episode."""
+
+    def acting(self) -> Int[np.ndarray, "S E"]:
+        """The index of the one that is in charge of each episode under way."""
+        ...
+
+
+@runtime_checkable
+class SeesAgain(Protocol):
+    """A guide with memory that need not act in order to be reminded, since a part of it has one."""
+
+    def see_again(self, obs: Observation, mask: Bool[Tensor, "S E"]) -> None:
+        """Called in place of ``act`` in episodes that are replayed on resuming."""
+        ...
+
+
+@runtime_checkable
+class WatchesFrames(Protocol):
+    """A guide that may have to see pictures of the environments, such as a person."""
+
+    needs_frames: bool
+
+    def show(self, frames: Sequence[Any]) -> None:
+        """What ``render`` gives of each environment now; called before ``act``."""
         ...
 
 

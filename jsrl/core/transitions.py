@@ -39,6 +39,8 @@ class TransitionBatch:
         return_to_go: Σ γ^k r_k from here to the end of the episode, of the rewards that the learner
             learns from; -inf while the episode goes on, and where it was left without an end. None
             for learners that do not ask for it (see ``DataNeeds``).
+        member: which of several guides acted, from 0; -1 where none of them did. None where the
+            guide is one.
     """
 
     observation: Observation
@@ -53,6 +55,7 @@ class TransitionBatch:
     stage: Float[Tensor, "S B"]
     side_by_side: Float[Tensor, "S B OA"] | None = None
     return_to_go: Float[Tensor, "S B"] | None = None
+    member: Float[Tensor, "S B"] | None = None
 
     def vector_action(self) -> Float[Tensor, "S B OA"]:
         """The vector of the observation and the action, which are real numbers, side by side."""
@@ -154,6 +157,7 @@ class Moment:
         by_guide: where the guide acted.
         stages: of the curriculum; -1 without one.
         counts: False where an environment only keeps others company.
+        members: which of several guides acted, -1 where none did; None where the guide is one.
     """
 
     observation: Observation
@@ -163,3 +167,4 @@ class Moment:
     by_guide: Bool[NDArray[np.bool_], " N"]
     stages: Int[NDArray[np.int64], " N"]
     counts: Bool[NDArray[np.bool_], " N"]
+    members: Int[NDArray[np.int64], " N"] | None = None

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from jsrl.core.observations import Observation
-from jsrl.core.protocols import Guide
+from jsrl.core.protocols import BeginsEpisodes, Guide
 from jsrl.core.streams import Streams, seed_sequence
 from jsrl.datasets.blocks import Block
 from jsrl.envs.antmaze import AntMazeEnv, antmaze_map, cell_centre, goal_noise
@@ -152,9 +152,18 @@ class WalkingGuide:
 
     def begin(self, seed: int, block: int) -> None:
         self._streams = Streams([seed], ("antmaze behaviour", block))
+        self._begun = 0
 
     def reset(self, mask: Bool[NDArray[np.bool_], " n"]) -> None:
-        self.guide.reset(torch.from_numpy(mask.copy()).unsqueeze(0))
+        rows = torch.from_numpy(mask.copy()).unsqueeze(0)
+        if not isinstance(self.guide, BeginsEpisodes):
+            self.guide.reset(rows)
+            return
+        # The starts are not drawn here: the walks are numbered, and the keys follow from that.
+        numbers = self._begun + np.arange(len(mask))
+        self._begun += len(mask)
+        keys = [self._streams.integer("walk", int(number))[0] for number in numbers]
+        self.guide.begin(rows, numbers[None], np.array([keys], np.int64))
 
     def act(
         self,

@@ -14,6 +14,8 @@ from jsrl.core.transitions import Frames, Moment, TransitionData
 from jsrl.envs.make import Environments, Step
 from jsrl.rollout.stepper import Stepper
 
+MEMBER = "guide_member"
+
 
 def collect(
     environments: Environments,
@@ -22,6 +24,7 @@ def collect(
     transitions: int,
     seed: int,
     report: Callable[[int], None] = lambda done: None,
+    infos: dict[str, NDArray[Any]] | None = None,
 ) -> TransitionData:
     """Whole episodes of ``guide``, until there are ``transitions`` transitions.
 
@@ -35,6 +38,8 @@ def collect(
         transitions: N.
         seed: of start states and of the guide's noise.
         report: called with the number of transitions collected so far.
+        infos: filled with what is known of each transition besides: ``guide_member``, int64
+            ``[N]``, which of several guides acted.
     """
     streams = Streams([seed], ("collect",))
     stepper = Stepper(environments, spec, 1, torch.device("cpu"))
@@ -50,8 +55,9 @@ def collect(
                 resets += 1
             stepper.begin(stepper.ended, seeds, guide)
         recorder.add(*stepper.step(None, guide, streams, explores=False))
+        stepper.tell_of_ends(guide)
         report(min(recorder.complete_transitions(), transitions))
-    return recorder.first(transitions)
+    return recorder.first(transitions, infos)
 
 
 class _Recorder:
@@ -71,6 +77,8 @@ class _Recorder:
             "terminals": step.terminated,
             "timeouts": step.truncated & ~step.terminated,
         }
+        if moment.members is not None:
+            fields[f"info {MEMBER}"] = moment.members
         for name, image in moment.observation.images.items():
             fields[f"image {name}"] = image.numpy()
             fields[f"next image {name}"] = step.observation.images[name].numpy()
@@ -89,11 +97,13 @@ class _Recorder:
             episode += 1
         return total
 
-    def first(self, transitions: int) -> TransitionData:
-        """So many of them, in the order of the episodes."""
+    def first(self, transitions: int, infos: dict[str, NDArray[Any]] | None) -> TransitionData:
+        """So many of them, in the order of the episodes; see ``collect`` for ``infos``."""
         rows = [row for episode in sorted(self._episodes) for row in self._episodes[episode]]
         rows = rows[:transitions]
         columns = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        if (members := columns.pop(f"info {MEMBER}", None)) is not None and infos is not None:
+            infos[MEMBER] = members
         columns["timeouts"][-1] = not columns["terminals"][-1]
         ends = columns["terminals"] | columns["timeouts"]
         names = [name.removeprefix("image ") for name in columns if name.startswith("image ")]

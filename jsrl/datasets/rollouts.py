@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from jsrl.core.protocols import Guide
+from numpy.typing import NDArray
+
+from jsrl.core.protocols import Guide, WatchesFrames
 from jsrl.core.specs import EnvSpec
 from jsrl.datasets.collect import collect
 from jsrl.datasets.d4rl import save_hdf5
@@ -25,6 +28,8 @@ def collect_rollouts(
 ) -> None:
     """Let a guide act, and write what it saw and did.
 
+    Of several guides ``infos/guide_member`` says which one acted. A person acts in one environment.
+
     Args:
         path: the file, in D4RL's layout.
         env: the environment.
@@ -35,9 +40,11 @@ def collect_rollouts(
         attributes: what to remember about the file, beside the environment and the seed.
         report: called with the number of transitions so far.
     """
-    environments = Environments(env, COLLECTING_ENVIRONMENTS)
+    sees = isinstance(guide, WatchesFrames) and guide.needs_frames
+    environments = Environments(env, 1 if sees else COLLECTING_ENVIRONMENTS)
+    infos: dict[str, NDArray[Any]] = {}
     try:
-        data = collect(environments, spec, guide, transitions, seed, report)
+        data = collect(environments, spec, guide, transitions, seed, report, infos)
     finally:
         environments.close()
-    save_hdf5(path, data, {}, {"env_id": env.id, "seed": seed, **attributes})
+    save_hdf5(path, data, infos, {"env_id": env.id, "seed": seed, **attributes})

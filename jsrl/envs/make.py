@@ -11,7 +11,7 @@ of an episode and the seed of the next stay known.
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium as gym
@@ -33,6 +33,9 @@ from jsrl.envs.steps import ADVICE, FAULT, SUCCESS, Choices, PlainSteps, UnitAct
 LONGEST = 10**15
 """The largest time limit. Clocks count in 64 bits, and some are multiplied."""
 
+
+FRAMES = "rgb_array"
+"""Gymnasium's name for rendering to arrays ``[H, W, 3]`` of bytes."""
 
 LIKELY_SUCCESS = re.compile("succe|solved|reached|goal_achieved|is_complete", re.IGNORECASE)
 """Names of entries of ``info`` that may say whether the task is solved."""
@@ -71,6 +74,25 @@ class Step:
     terminated: Bool[NDArray[np.bool_], " N"]
     truncated: Bool[NDArray[np.bool_], " N"]
     successes: Float[NDArray[np.float32], " N"]
+
+
+def with_frames(settings: EnvSettings, who: str) -> EnvSettings:
+    """Settings of the same environment, whose ``render`` gives pictures as arrays.
+
+    Args:
+        settings: of the environment.
+        who: wants to see it, for the message.
+
+    Raises:
+        UserError: if the settings already ask for something else.
+    """
+    mode = settings.kwargs.get("render_mode", FRAMES)
+    if mode != FRAMES:
+        raise UserError(
+            f"env.kwargs.render_mode={mode} shows the environment elsewhere, and {who} needs its "
+            f"pictures (render_mode={FRAMES}); leave env.kwargs.render_mode out"
+        )
+    return replace(settings, kwargs={**settings.kwargs, "render_mode": FRAMES})
 
 
 def make_env(settings: EnvSettings) -> gym.Env[Any, Any]:
@@ -198,6 +220,10 @@ class Environments:
             )
         self._require_finite(infos, step.observation, step.rewards)
         return step
+
+    def render(self) -> list[Any]:
+        """A picture of each environment, as its ``render`` gives it; see ``with_frames``."""
+        return list(self._envs.call("render"))
 
     def success_line(self) -> str | None:
         """That no step's ``info`` has had ``env.success_key`` so far; None if one has, or none is.

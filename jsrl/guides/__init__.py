@@ -2,9 +2,10 @@
 
 One file a kind: ``network`` (policies of this package and its checkpoints), ``python`` (a user's
 callable or class), ``torchscript``, ``torch_export``, ``onnx``, ``sb3``, ``d3rlpy``, ``robomimic``
-(files of other libraries), ``waypoint`` (scripted, for point mazes). What can run code when loaded:
-``python``, and ``torchscript``, ``torch_export``, ``sb3`` and ``robomimic``, which say so; the
-others run none.
+(files of other libraries), ``waypoint`` (scripted, for point mazes), ``replay`` (the actions of
+demonstrations), ``human`` (a person), ``several`` (one of these for each episode). What can run
+code when loaded: ``python``, and ``torchscript``, ``torch_export``, ``sb3`` and ``robomimic``, which
+say so; the others run none.
 """
 
 from jsrl.core.discovery import import_all
@@ -19,7 +20,7 @@ from jsrl.guides.robomimic import robomimic_guide
 from jsrl.guides.sb3 import sb3_guide
 from jsrl.guides.torch_export import torch_export_guide
 from jsrl.guides.torchscript import torchscript_guide
-from jsrl.guides.view import ActionRange, GuideView, guide_line
+from jsrl.guides.view import ActionRange, GuideView, guide_line, guide_lines
 from jsrl.guides.waypoint import WaypointController, waypoint_guide
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "WaypointController",
     "d3rlpy_guide",
     "guide_line",
+    "guide_lines",
     "guides",
     "npz_guide",
     "onnx_guide",

@@ -75,6 +75,22 @@ class Viewed(Protocol):
     view: "BoundView"
 
 
+@runtime_checkable
+class TellsLines(Protocol):
+    """A guide that has more to tell before a run begins."""
+
+    def lines(self) -> list[str]:
+        """What it is, and what was converted, one line each."""
+        ...
+
+
+def guide_lines(guide: object) -> list[str]:
+    """What is to be told of a guide when a run begins: its conversions, and what it says itself."""
+    line = guide_line(guide)
+    own = guide.lines() if isinstance(guide, TellsLines) else []
+    return [*own, *([] if line is None else [line])]
+
+
 def guide_line(guide: object) -> str | None:
     """How a guide's actions become the environment's, or None where nothing is converted."""
     return guide.view.action_line(guide.name) if isinstance(guide, Viewed) else None

@@ -96,6 +96,7 @@ class Collector(Watched):
         moment, step = stepper.step(exploration, guide, self._streams, explores=True)
         self._make_room(int(stepper.clock.max()))
         self._history[self._everywhere, moment.times] = moment.actions
+        stepper.tell_of_ends(guide)
         return moment, step, self._finished() if stepper.some_ended else []
 
     def close(self) -> None:
@@ -150,6 +151,7 @@ class Collector(Watched):
         started = state["started"].numpy().copy()
         seeds = self._reset_seeds(self._numbers >= 0)
         strayed = replay(stepper, started, seeds, self._history, guide)
+        stepper.meet(guide)
         stepper.ended = ~started | strayed
         stepper.some_ended = bool(stepper.ended.any())
         self._streams.load_state_dict(state["streams"])

@@ -8,7 +8,7 @@ from torch import Tensor
 from jsrl.core.returns import ReturnsToGo
 from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import TransitionData
-from jsrl.rollout.packing import RETURN_TO_GO, PackedTransitions, RowLayout
+from jsrl.rollout.packing import MEMBER, NO_MEMBER, RETURN_TO_GO, PackedTransitions, RowLayout
 
 OFFLINE_STAGE = -1
 
@@ -28,6 +28,7 @@ class OfflineStore:
         device: where minibatches are wanted; images are stored on the CPU in any case.
         action_clip: clip actions to ± this, as some presets of IQL do with offline data.
         returns_to_go: how returns to the end of an episode are worked out; None leaves them out.
+        members: whether the online transitions beside these say which of several guides acted.
     """
 
     def __init__(
@@ -41,8 +42,11 @@ class OfflineStore:
         device: torch.device,
         action_clip: float | None = None,
         returns_to_go: ReturnsToGo | None = None,
+        members: bool = False,
     ) -> None:
-        self.layout = RowLayout.of(spec, actions, returns_to_go=returns_to_go is not None)
+        self.layout = RowLayout.of(
+            spec, actions, returns_to_go=returns_to_go is not None, members=members
+        )
         last, rewards, steps = n_step_returns(data, discount, n_step)
         rows = np.zeros((len(data), self.layout.width), np.float32)
         rows[:, self.layout.vector] = data.observations
@@ -59,6 +63,8 @@ class OfflineStore:
         rows[:, self.layout.column("stage")] = OFFLINE_STAGE
         if returns_to_go is not None:
             rows[:, self.layout.column(RETURN_TO_GO)] = _to_the_end(data, returns_to_go)
+        if members:
+            rows[:, self.layout.column(MEMBER)] = NO_MEMBER
         self._device = device
         self._rows = torch.from_numpy(rows).to(device)
         self._frames: dict[str, Tensor] = {}

@@ -18,10 +18,16 @@ from jsrl.core.specs import ActionSpec, BoxActions, ObservationSpec
 from jsrl.core.transitions import TransitionBatch
 
 SCALARS = ("reward", "discount", "terminated", "truncated", "by_guide", "share", "stage")
-"""The last columns of a row."""
+"""The columns behind the vectors."""
 
 RETURN_TO_GO = "return_to_go"
 """A further column, for learners that ask for it."""
+
+MEMBER = "member"
+"""A further column, where the guide is one of several."""
+
+NO_MEMBER = -1
+"""Where none of several guides acted."""
 
 Images = Mapping[str, UInt8[Tensor, "S B C H W"]]
 
@@ -38,21 +44,28 @@ class RowLayout:
         action_size: A; 1 for a choice.
         chooses: whether actions are choices.
         returns_to_go: whether there is a column for the return-to-go.
+        members: whether there is a column for which of several guides acted.
     """
 
     vector_size: int
     action_size: int
     chooses: bool
     returns_to_go: bool = False
+    members: bool = False
 
     @classmethod
     def of(
-        cls, observation: ObservationSpec, actions: ActionSpec, *, returns_to_go: bool = False
+        cls,
+        observation: ObservationSpec,
+        actions: ActionSpec,
+        *,
+        returns_to_go: bool = False,
+        members: bool = False,
     ) -> "RowLayout":
         """The layout for an environment."""
         chooses = not isinstance(actions, BoxActions)
         size = 1 if chooses else actions.size
-        return cls(observation.size, size, chooses, returns_to_go)
+        return cls(observation.size, size, chooses, returns_to_go, members)
 
     @property
     def vector(self) -> slice:
@@ -75,7 +88,8 @@ class RowLayout:
     @property
     def scalar_names(self) -> tuple[str, ...]:
         """The columns behind the vectors, in their order."""
-        return (*SCALARS, RETURN_TO_GO) if self.returns_to_go else SCALARS
+        asked_for = ((RETURN_TO_GO, self.returns_to_go), (MEMBER, self.members))
+        return (*SCALARS, *(name for name, asked in asked_for if asked))
 
     @property
     def width(self) -> int:

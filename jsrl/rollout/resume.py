@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation
-from jsrl.core.protocols import Guide
+from jsrl.core.protocols import Guide, SeesAgain
 from jsrl.rollout.stepper import Stepper
 
 
@@ -54,7 +54,7 @@ def replay(
         acting = start <= t
         if guide is not None and remembers:
             guided = acting & (t - start < stepper.guide_steps)
-            _remind(stepper, guide, observation, start == t, guided)
+            _remind(stepper, guide, observation, start == t, seeds, guided)
         past = history[everywhere, np.maximum(t - start, 0)]
         idle = stepper.idle_actions(len(acting))
         step = environments.step(np.where(_wide(acting, past), past, idle))
@@ -78,14 +78,18 @@ def _remind(
     guide: Guide,
     observation: Observation,
     begins: NDArray[np.bool_],
+    seeds: list[int],
     acts: NDArray[np.bool_],
 ) -> None:
     """Show a guide with memory what it saw in a replayed episode."""
     if begins.any():
-        guide.reset(stepper.by_seed(begins))
+        stepper.begin_guide(guide, begins, seeds)
     if acts.any():
         seen = observation.arranged(*stepper.shape).to(stepper.device)
-        guide.act(seen, None, stepper.by_seed(acts))
+        if isinstance(guide, SeesAgain):
+            guide.see_again(seen, stepper.by_seed(acts))
+        else:
+            guide.act(seen, None, stepper.by_seed(acts))
 
 
 def _wide(mask: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[np.bool_]:

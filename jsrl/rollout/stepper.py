@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jsrl.core.observations import Observation, zeros_of
-from jsrl.core.protocols import Guide, Policy, StepObserver
+from jsrl.core.protocols import (
+    BeginsEpisodes,
+    Guide,
+    HasMembers,
+    HearsOfEnds,
+    Policy,
+    StepObserver,
+    WatchesFrames,
+)
 from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
@@ -58,6 +66,8 @@ class Stepper:
         """Where there is no episode to go on with."""
         self.non_finite = np.zeros(num_seeds, bool)
         """The seeds of which an action ever was not finite."""
+        self._members: NDArray[np.int64] | None = None
+        self._watcher: WatchesFrames | None = None
 
     def begin(
         self, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int], guide: Guide | None
@@ -76,7 +86,36 @@ class Stepper:
         self.ended = self.ended & ~mask
         self.some_ended = bool(self.ended.any())
         if guide is not None:
-            guide.reset(self.by_seed(mask))
+            self.begin_guide(guide, mask, seeds)
+        self.meet(guide)
+
+    def begin_guide(
+        self, guide: Guide, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int]
+    ) -> None:
+        """Tell a guide that episodes begin where ``mask``, with these seeds of their resets."""
+        where = self.by_seed(mask)
+        if isinstance(guide, BeginsEpisodes):
+            numbers, own = self.episodes.reshape(self.shape), np.array(seeds, np.int64)
+            guide.begin(where, numbers, own.reshape(self.shape))
+        else:
+            guide.reset(where)
+
+    def meet(self, guide: Guide | None) -> None:
+        """Note what this guide needs and says in the episodes under way.
+
+        It is asked here, since most guides neither are several nor look at pictures: then the steps
+        themselves cost nothing.
+        """
+        self._members = guide.acting().reshape(-1) if isinstance(guide, HasMembers) else None
+        watches = isinstance(guide, WatchesFrames) and guide.needs_frames
+        self._watcher = guide if watches and isinstance(guide, WatchesFrames) else None
+
+    def tell_of_ends(self, guide: Guide | None) -> None:
+        """Tell a guide that wants to know how the episodes have ended that it acted in."""
+        if self.some_ended and isinstance(guide, HearsOfEnds):
+            began = self.ended & (self.guide_steps > 0) & (self.episodes >= 0)
+            returns, successes = (v.reshape(self.shape) for v in (self.returns, self.successes))
+            guide.ended(self.by_seed(began), returns, successes)
 
     def guide_acts(self) -> Bool[NDArray[np.bool_], " N"]:
         """Where the guide acts in the step to come: in the first h steps of an episode."""
@@ -111,6 +150,7 @@ class Stepper:
             by_guide,
             self.stages,
             self.episodes >= 0,
+            None if self._members is None else np.where(by_guide, self._members, -1),
         )
         if watched is not None and self.observer is not None:
             # Episodes and stages are changed in place when the next ones begin.
@@ -158,6 +198,8 @@ class Stepper:
             chosen = explorer.act(seen, streams if explores else None)
         if guide is not None and by_guide.any():
             mask = self.by_seed(by_guide)
+            if self._watcher is not None:
+                self._watcher.show(self.environments.render())
             guided = guide.act(seen, streams, mask)
             if chosen is None:
                 chosen = guided

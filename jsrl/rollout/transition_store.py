@@ -21,7 +21,7 @@ from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import Moment, TransitionBatch
 from jsrl.envs.make import Step
 from jsrl.rollout.image_store import ImageStore
-from jsrl.rollout.packing import RETURN_TO_GO, PackedTransitions, RowLayout
+from jsrl.rollout.packing import NO_MEMBER, RETURN_TO_GO, PackedTransitions, RowLayout
 from jsrl.rollout.segments import Segments
 
 
@@ -42,6 +42,7 @@ class TransitionStore:
         directory: for memory-mapped images; None keeps them in memory.
         returns_to_go: how returns to the end of an episode are worked out, once it has ended; None
             leaves them out.
+        members: whether to keep which of several guides acted.
 
     Raises:
         UserError: for values out of range, or a folder that cannot hold the images.
@@ -60,6 +61,7 @@ class TransitionStore:
         device: torch.device,
         directory: Path | None = None,
         returns_to_go: ReturnsToGo | None = None,
+        members: bool = False,
     ) -> None:
         if n_step < 1:
             raise UserError(f"n_step={n_step} must be at least 1, the number of steps of a return")
@@ -72,7 +74,9 @@ class TransitionStore:
         self.n_step = n_step
         self.discount = discount
         self.device = device
-        self.layout = RowLayout.of(spec, actions, returns_to_go=returns_to_go is not None)
+        self.layout = RowLayout.of(
+            spec, actions, returns_to_go=returns_to_go is not None, members=members
+        )
         self._returns_to_go = returns_to_go
         self._rows = torch.zeros(num_seeds, capacity, self.layout.width, device=device)
         # On the CPU NumPy writes into the tensor's memory: no copy through another tensor.
@@ -128,6 +132,7 @@ class TransitionStore:
             *(step.rewards, discount, step.terminated, step.truncated),
             *(moment.by_guide, ~moment.by_guide, moment.stages),
             *(() if self._returns_to_go is None else (UNKNOWN,)),
+            *self._members(moment),
         )
         for column, value in zip(self._scalars, values, strict=True):
             column[...] = value
@@ -207,6 +212,12 @@ class TransitionStore:
         self._newest = Observation(state["newest"].flatten(0, 1).clone())
         if self._images is not None:
             self._images.load_state_dict(state["images"])
+
+    def _members(self, moment: Moment) -> tuple[Any, ...]:
+        """Which of several guides acted, for the last column, if there is one."""
+        if not self.layout.members:
+            return ()
+        return (NO_MEMBER if moment.members is None else moment.members,)
 
     def _follow(self, observation: Observation) -> Bool[np.ndarray, "S E"] | None:
         """Where a vector is the successor that the newest transition was stored with.

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from jsrl.core.protocols import Guide, Learner
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.datasets import Dataset, DatasetInputs, DatasetOptions, DatasetWarning, datasets
+from jsrl.datasets.load import load_named
 from jsrl.datasets.options import SubsetOptions
-from jsrl.envs.make import EnvSettings
+from jsrl.datasets.reading import Reading
+from jsrl.envs.make import EnvSettings, with_frames
 from jsrl.guides import GuideInputs, GuideOptions, guides
 from jsrl.learners import LearnerInputs, LearnerOptions, learners
 from jsrl.monitor.config import MonitorConfig
@@ -100,8 +103,24 @@ def build_guide(
     options: GuideOptions, env: EnvConfig, spec: EnvSpec, seeds: list[int], device: torch.device
 ) -> Guide | None:
     """A guide that exists already; ``offline`` is made by the run itself, ``none`` is None."""
-    guide: Guide | None = guides.build(options, GuideInputs(spec, seeds, device, env_settings(env)))
+    inputs = GuideInputs(spec, seeds, device, env_settings(env), read_demonstrations)
+    guide: Guide | None = guides.build(options, inputs)
     return guide
+
+
+def read_demonstrations(path: str, spec: EnvSpec, key: str, reading: dict[str, Any]) -> Dataset:
+    """What a guide replays, checked against the environment; see ``ReadDemonstrations``."""
+    # What is doubtful is printed with the run's first lines.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DatasetWarning)
+        dataset = load_named(path, Reading(spec=spec, **reading), key=key)
+        dataset.validate(spec)
+    return dataset
+
+
+def guide_environment(options: GuideOptions, settings: EnvSettings) -> EnvSettings:
+    """The environment that a guide acts in: with pictures, where a person has to see it."""
+    return with_frames(settings, f"guide={options.kind}") if options.asks_person() else settings
 
 
 def watch_settings(config: MonitorConfig, *, shared_by: int, rolling: bool) -> WatchSettings:

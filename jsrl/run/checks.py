@@ -9,12 +9,16 @@ from jsrl.core.streams import checked_seed
 from jsrl.guides import guides
 from jsrl.guides.network import RunOptions
 from jsrl.jumpstart.curricula import DecidingOptions
+from jsrl.jumpstart.curricula.base import MeasuredOptions
 from jsrl.learners import learners
 from jsrl.monitor.config import MonitorConfig
 from jsrl.networks.activations import make_activation
 from jsrl.run.build import NETWORKS, network_layers, watch_settings
 from jsrl.run.summary import MEASURES
 from jsrl.settings.schema import ActivationConfig, TrainConfig
+
+SUGGESTED_STEPS = 50
+"""Of a person as the guide, where none are given."""
 
 
 def check(config: TrainConfig) -> None:
@@ -36,6 +40,7 @@ def check(config: TrainConfig) -> None:
     _check_ranges(config)
     _check_replay(config)
     _check_guide(config)
+    _check_person(config)
     _check_learner(config)
     _check_data(config)
 
@@ -166,11 +171,8 @@ def _check_guide(config: TrainConfig) -> None:
             f"start={config.start} copies networks of the guide, but guide={guide} has none to "
             f"copy; use start=cold, or guide={' or guide='.join(having)}"
         )
-    if (
-        isinstance(config.guide, RunOptions)
-        and config.guide.seed is None
-        and config.nondeterminism != "all"
-    ):
+    each = any(isinstance(p, RunOptions) and p.seed is None for p in config.guide.parts())
+    if each and config.nondeterminism != "all":
         raise UserError(
             f"nondeterminism={config.nondeterminism} holds equal what the seeds' guides do, but "
             "guide=run takes another guide for each seed; name one by guide.seed"
@@ -179,6 +181,40 @@ def _check_guide(config: TrainConfig) -> None:
         raise UserError(
             f"online.critic_warmup_steps={online.critic_warmup_steps} are steps of the guide, but "
             "guide=none; choose a guide, or 0"
+        )
+
+
+def _check_person(config: TrainConfig) -> None:
+    """A person acts in one environment at a time, and plays no evaluations unasked."""
+    guide, curriculum = config.guide, config.curriculum
+    if not guide.asks_person():
+        return
+    if len(config.seeds) != 1 or config.env.num_envs != 1:
+        raise UserError(
+            f"guide={guide.kind}: a person acts in one environment at a time, but there are "
+            f"{len(config.seeds)} seeds and env.num_envs={config.env.num_envs}; use one seed and "
+            "env.num_envs=1"
+        )
+    if guide.is_measured():
+        if config.evaluation.num_envs != 1:
+            raise UserError(
+                f"evaluation.num_envs={config.evaluation.num_envs}: with measured=true a person "
+                "plays the evaluations, one environment at a time; use evaluation.num_envs=1"
+            )
+        return
+    if isinstance(curriculum, DecidingOptions) and curriculum.decide_on == "combined":
+        raise UserError(
+            f"curriculum.decide_on=combined would ask the person for {config.evaluation.episodes} "
+            f"episodes every {curriculum.interval} steps; use curriculum.decide_on=exploration, "
+            "another curriculum such as constant or random, or measured=true of guide=human with "
+            "fewer evaluation.episodes"
+        )
+    if isinstance(curriculum, MeasuredOptions) and curriculum.given_guide_steps is None:
+        episodes = max(curriculum.initial_episodes, config.evaluation.final_episodes)
+        raise UserError(
+            f"curriculum.initial_guide_steps=null would be measured in {episodes} episodes that "
+            "the person plays; give the number of guide steps, "
+            f"curriculum.initial_guide_steps={SUGGESTED_STEPS} for example"
         )
 
 

@@ -18,6 +18,7 @@ from jsrl.core.protocols import (
     FreezesSeeds,
     Guide,
     HasTwinValues,
+    HearsOfEnds,
     Learner,
     OnPolicyLearner,
     Policy,
@@ -45,6 +46,7 @@ from jsrl.run.build import (
     build_guide,
     build_learner,
     env_settings,
+    guide_environment,
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
@@ -69,7 +71,7 @@ class Components:
         # Before anything takes time: a file that is not there is told at once.
         config.dataset.check_source()
         self.device = self._usable_device()
-        self.settings = env_settings(config.env)
+        self.settings = guide_environment(config.guide, env_settings(config.env))
         self.spec = describe_env(self.settings)
         self._check_time_limit()
         self._check_curriculum()
@@ -218,6 +220,7 @@ class Components:
             "unsaved_policies": self.unsaved_policies(),
             "dataset": None if self.dataset is None else self.dataset.fingerprint,
             "guide": None if self.guide is None else self.guide.fingerprint,
+            "guide_state": self.guide.state_dict() if isinstance(self.guide, HearsOfEnds) else None,
             "guide_learner": None
             if self.guide_learner is None
             else self.guide_learner.state_dict(),
@@ -242,6 +245,8 @@ class Components:
             if guide_frozen:
                 self.freeze_guide()
         self._require_same("guide", state["guide"], self.guide)
+        if isinstance(self.guide, HearsOfEnds):
+            self.guide.load_state_dict(state["guide_state"])
         self.learner.load_state_dict(state["learner"])
         self.offline_streams.load_state_dict(state["offline_streams"])
         # Checkpoints of earlier versions keep both in one.

@@ -9,6 +9,7 @@ from typing import Any
 
 from jsrl.core.protocols import Curriculum
 from jsrl.core.streams import Key
+from jsrl.guides import GuideOptions
 from jsrl.jumpstart.curricula import DecidingOptions
 from jsrl.rollout.evaluator import (
     FINAL_EVALUATION,
@@ -27,6 +28,11 @@ from jsrl.statistics import summarise
 
 PATIENCE = 5.0
 """Seconds that an evaluation between two stretches of training may last without a bar."""
+
+
+def without_person(modes: Sequence[str], guide: GuideOptions) -> tuple[str, ...]:
+    """Those of the modes that are evaluated: where a person guides, perhaps without the guide."""
+    return tuple(mode for mode in modes if mode == "exploration" or guide.is_measured())
 
 
 class PolicyEvaluation:
@@ -135,6 +141,7 @@ class PolicyEvaluation:
     ) -> dict[str, Evaluation]:
         guide, evaluator = self._components.guide_in_evaluation, self._components.evaluator
         steps = guide_steps_of_episodes(curricula, self._components.streams, episodes, key)
+        modes = without_person(modes, self._config.guide)
         total = len(modes_to_play(modes, guide, steps)) * steps.size
         with self._recorder.counting(f"{description}, episode", total, patience) as told:
             evaluator.told = told

@@ -14,6 +14,10 @@ PATH_KEYS = (
 )
 
 
+MEMBER_KEYS = ("path", "target")
+"""Of each of several guides: ``guide.members``."""
+
+
 def command_folder(run: Path, config: Mapping[str, Any]) -> Path:
     """The folder that a run's relative paths are relative to.
 
@@ -42,6 +46,13 @@ def anchor(config: Any, folder: Path) -> None:
             continue
         if (folder / _place(value, key)).exists():
             setattr(part, key, str(folder / value))
+    for member in _members(getattr(config.guide, "members", [])):
+        for key in MEMBER_KEYS:
+            value = member.get(key)
+            if not isinstance(value, str) or (key == "target" and ".py:" not in value):
+                continue
+            if (folder / _place(value, key)).exists():
+                member[key] = str(folder / value)
     let_import_from(folder)
 
 
@@ -59,6 +70,17 @@ def _relative(config: Mapping[str, Any]) -> Iterator[str]:
         named = place.endswith((".py", ".hdf5", ".h5")) or ((group, key) == ("guide", "path"))
         if place and named and not Path(place).is_absolute():
             yield place
+    for member in _members((config.get("guide") or {}).get("members")):
+        for key in MEMBER_KEYS:
+            value = member.get(key)
+            place = _place(value, key) if isinstance(value, str) else ""
+            if place and (key == "path" or place.endswith(".py")) and not Path(place).is_absolute():
+                yield place
+
+
+def _members(found: Any) -> list[dict[str, Any]]:
+    """Those of several guides that are told in a way that can be read."""
+    return [member for member in found or [] if isinstance(member, dict)]
 
 
 def _place(value: str, key: str) -> str:

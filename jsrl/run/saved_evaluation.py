@@ -12,11 +12,11 @@ from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.files import write_whole
 from jsrl.core.nondeterminism import Sources
-from jsrl.core.protocols import Curriculum, Guide
+from jsrl.core.protocols import Curriculum, Guide, HearsOfEnds
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Key
 from jsrl.envs.make import Environments, describe_env
-from jsrl.guides import NetworkGuide, guide_line
+from jsrl.guides import NetworkGuide, guide_lines
 from jsrl.guides.network import OfflineOptions
 from jsrl.jumpstart.curricula import curricula, restore_curriculum
 from jsrl.loggers import Progress
@@ -29,8 +29,10 @@ from jsrl.rollout.evaluator import (
     modes_to_play,
 )
 from jsrl.rollout.scores import score
-from jsrl.run.build import build_guide, env_settings
+from jsrl.run.build import build_guide, env_settings, guide_environment
+from jsrl.run.evaluation import without_person
 from jsrl.run.saved import run_configuration, saved_policy
+from jsrl.run.start_lines import unmeasured_line
 from jsrl.run.summary import MODES, summarise_evaluations
 from jsrl.settings.schema import TrainConfig
 
@@ -83,11 +85,11 @@ def evaluate_run(
 def _play(run: Path, config: TrainConfig, key: Key) -> tuple[dict[str, Evaluation], str | None]:
     """The episodes of every mode, and a line where the environment tells nothing of success."""
     state = load_checkpoint(newest_checkpoint(run))
-    settings = env_settings(config.env)
+    settings = guide_environment(config.guide, env_settings(config.env))
     spec = describe_env(settings)
     streams = Sources(config.seeds, config.nondeterminism).streams("environment")
     device = resolve_device(config.device)
-    guide = _guide(run, config, state, spec)
+    guide = _guide(run, config, state, spec) if config.guide.is_measured() else None
     _say_what_acts(spec, guide, state)
     policy = saved_policy(run, state, "exploration").to(device)
     steps = guide_steps_of_episodes(
@@ -95,10 +97,13 @@ def _play(run: Path, config: TrainConfig, key: Key) -> tuple[dict[str, Evaluatio
     )
     environments = Environments(settings, len(config.seeds) * config.evaluation.num_envs)
     evaluator = Evaluator(environments, spec, streams.child("evaluator"), device)
-    total = len(modes_to_play(MODES, guide, steps)) * steps.size
+    if (line := unmeasured_line(config.guide)) is not None:
+        print(line, flush=True)
+    modes = without_person(MODES, config.guide)
+    total = len(modes_to_play(modes, guide, steps)) * steps.size
     try:
         with _shown(evaluator, total, f"evaluating {run}, episode"):
-            results = evaluate_modes(evaluator, MODES, policy, guide, steps, key)
+            results = evaluate_modes(evaluator, modes, policy, guide, steps, key)
         return results, evaluator.success_line()
     finally:
         evaluator.close()
@@ -126,7 +131,10 @@ def _guide(run: Path, config: TrainConfig, state: dict[str, Any], spec: EnvSpec)
     """The guide of the configuration; one that was pre-trained comes from the checkpoint."""
     device = resolve_device(config.device)
     if not isinstance(config.guide, OfflineOptions):
-        return build_guide(config.guide, config.env, spec, config.seeds, device)
+        guide = build_guide(config.guide, config.env, spec, config.seeds, device)
+        if isinstance(guide, HearsOfEnds):
+            guide.load_state_dict(state["guide_state"])
+        return guide
     policy = saved_policy(run, state, "guide").to(device)
     sample = config.guide.sample
     return NetworkGuide(policy, config.guide.view(), spec, sample=sample, name="guide")
@@ -145,7 +153,7 @@ def _curricula(config: TrainConfig, state: dict[str, Any], guide: Guide | None) 
 
 def _say_what_acts(spec: EnvSpec, guide: Guide | None, state: dict[str, Any]) -> None:
     """What is converted on the way, and whether the guide is another one than in training."""
-    for line in (env_action_line(spec), guide_line(guide)):
+    for line in (env_action_line(spec), *guide_lines(guide)):
         if line is not None:
             print(line, flush=True)
     if guide is not None and state.get("guide") not in (None, guide.fingerprint):

@@ -2,7 +2,7 @@
 
 from jsrl.core.conversions import env_action_line, reward_line
 from jsrl.core.specs import EnvSpec
-from jsrl.guides import guide_line
+from jsrl.guides import GuideOptions, guide_lines
 from jsrl.run.components import Components
 
 LONG_EPISODE = 100_000
@@ -21,7 +21,8 @@ def start_lines(components: Components) -> list[str]:
         lines += [components.dataset.summary(), *components.dataset.notices()]
     lines.append(components.spec.observation_line)
     lines.append(env_action_line(components.spec))
-    lines.append(_guide_line(components))
+    lines += _guide_lines(components)
+    lines.append(unmeasured_line(config.guide))
     lines.append(time_limit_line(components.spec))
     lines.append(config.learner.run_line(config.env.num_envs, config.online.steps))
     transform = config.learner.reward_transform()
@@ -42,12 +43,23 @@ def time_limit_line(spec: EnvSpec) -> str | None:
     )
 
 
-def _guide_line(components: Components) -> str | None:
-    """Say how the guide's actions become the environment's."""
+def unmeasured_line(guide: GuideOptions) -> str | None:
+    """Say that nothing is evaluated in which the guide acts, where that is so."""
+    if guide.is_measured():
+        return None
+    return (
+        f"guide={guide.kind} asks a person, who is not asked in evaluations: the "
+        "exploration-policy alone is evaluated (measured=true of guide=human asks there too)"
+    )
+
+
+def _guide_lines(components: Components) -> list[str]:
+    """Say how the guide's actions become the environment's, and what else there is to tell."""
     if components.guide_learner is None:
-        return guide_line(components.guide)
+        return guide_lines(components.guide)
     # Made later, of the learner that is pre-trained here.
-    return components.config.guide.view().bind(components.spec).action_line("policy")
+    line = components.config.guide.view().bind(components.spec).action_line("policy")
+    return [] if line is None else [line]
 
 
 def _unsaved_line(components: Components) -> str | None:

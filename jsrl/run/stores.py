@@ -32,6 +32,7 @@ def offline_store(
         device=device,
         action_clip=config.learner.data_action_clip,
         returns_to_go=needs.returns_to_go,
+        members=config.guide.is_several,
     )
 
 
@@ -53,6 +54,7 @@ def online_store(
         device=device,
         directory=image_folder(config.replay.directory, spec),
         returns_to_go=needs.returns_to_go,
+        members=config.guide.is_several,
     )
 
 

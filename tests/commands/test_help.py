@@ -47,7 +47,7 @@ def test_a_key_is_shown_with_its_value_its_meaning_and_the_kinds_that_use_it(
     at = next(i for i, line in enumerate(lines) if line.startswith("  learner.expectile="))
     assert "in (0, 1)" in lines[at]
     assert lines[at + 1].endswith("[iql]")
-    assert next(line for line in lines if line.startswith("  guide  ")).split()[1] == "none,"
+    assert "npz," in next(line for line in lines if line.startswith("  guide  ")).split()
 
 
 def test_a_command_shows_only_the_groups_that_it_takes(
@@ -55,7 +55,7 @@ def test_a_command_shows_only_the_groups_that_it_takes(
 ) -> None:
     assert "GROUP=OPTION" not in help_of(monkeypatch, capfd, "evaluate")
     antmaze = help_of(monkeypatch, capfd, "dataset", "antmaze")
-    assert "  guide         none" in antmaze
+    assert any(line.startswith("  guide  ") for line in antmaze.splitlines())
     assert "learner" not in antmaze
     resume = help_of(monkeypatch, capfd, "resume")
     assert "run=???" in resume

@@ -53,6 +53,9 @@ NEEDS = {
     "guide=torch_export": ("guide.path=policy.pt2",),
     "guide=d3rlpy": ("guide.path=policy.d3",),
     "guide=robomimic": ("guide.path=policy.pth",),
+    "guide=replay": ("guide.path=demonstrations.hdf5",),
+    "guide=human": ("curriculum=random", "curriculum.initial_guide_steps=50", "seeds=[0]"),
+    "guide=several": ("guide.members=[{kind: random}]",),
     "curriculum=custom": ("curriculum.target=module:Curriculum",),
 }
 """What else has to be said with an option."""
