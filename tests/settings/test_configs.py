@@ -232,10 +232,13 @@ def test_rewards_of_a_users_environment_are_left_as_they_are(learner: str) -> No
     assert config.learner.reward_transform() == (10.0, -5.0)
 
 
+MADE_FOR_DATA = ("pointmaze_cal_ql", "pointmaze_cql", "pointmaze_rlpd", "pointmaze_wsrl_guide")
+
+
 def test_without_data_no_share_is_offline_unless_it_is_asked_for() -> None:
     without = ("dataset=none", "guide=none", "curriculum=none", "online.critic_warmup_steps=0")
     for name in EXPERIMENTS:
-        if REWARDS_AND_SHARE[name][2] == 0.5:  # of presets that are made for offline data
+        if name in MADE_FOR_DATA:
             continue
         config, plain = composed(f"experiment={name}", *without, "start=cold")
         assert config.online.offline_fraction == plain["online"]["offline_fraction"] == 0
