@@ -8,7 +8,7 @@ It needs ``stable-baselines3``, which the extra ``test`` brings. What it has fou
     python scripts/compare_with_stable_baselines3.py tables sac
 
 This file is the protocol. It was committed before anything was run with it, first for SAC, later
-for DQN, and then for PPO.
+for DQN, and then for PPO and TD3; only the speed of TD3 had been looked at.
 
 ``train`` trains both libraries on one task with seeds 0 to 4: the same number of environment steps,
 updates, network sizes and other settings, which stand in the YAML file beside this one. jsrl trains
@@ -23,17 +23,18 @@ as well. Nothing is decided by them, and jsrl's come from its own evaluations, w
 are others.
 
 ``time`` measures updates per second of one seed on one thread, sampling of the minibatch included,
-on the same transitions, for SAC and DQN. The contestants take turns, ten rounds of 1,000 updates
+on the same transitions, for all but PPO. The contestants take turns, ten rounds of 1,000 updates
 each, so that other load of the machine meets all of them. The figure is the median over rounds of
-the ratio within a round; for SAC the aim is at least 1.5. jsrl's SAC is measured as it is and with
-``learner.compile=true``. That option, which Stable-Baselines3 does not have, came after a first
-look had found 1.2 without it.
+the ratio within a round; for SAC and TD3 the aim is at least 1.5. They are measured as they are and
+with ``learner.compile=true``. That option, which Stable-Baselines3 does not have, came after a
+first look at SAC had found 1.2 without it.
 
 What differs even so, because neither library has an option for it:
 
 - Until learning starts, Stable-Baselines3 acts uniformly at random and jsrl by its untrained
   policy. For SAC these are 100 steps, half an episode of Pendulum. For DQN they are 1,000 steps, in
-  which 88 % of jsrl's actions or more are random.
+  which 88 % of jsrl's actions or more are random. For TD3 jsrl, too, acts at random, because it has
+  an option for it.
 - Both initialise by PyTorch's default for linear layers, from different random numbers.
 - SAC: Stable-Baselines3 halves the sum of the critics' squared errors, which Adam's step size does
   not depend on, except through its ε of 1e-8. It computes log(1 - tanh²u + 1e-6), jsrl
@@ -46,6 +47,7 @@ What differs even so, because neither library has an option for it:
   and 1 at the value's; jsrl multiplies those of layers behind a tanh by 1.13, the gain of tanh over
   that of ReLU. On the way Stable-Baselines3 is evaluated before the update of a rollout and jsrl
   behind it. Both add the value of the last observation where a time limit cut an episode.
+- TD3: nothing else.
 """
 
 import argparse
@@ -68,6 +70,7 @@ import yaml
 from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.noise import NormalActionNoise
 
 import jsrl
 from jsrl.core.specs import DiscreteActions
@@ -207,7 +210,17 @@ def their_model(task: Task, seed: int, settings: dict[str, Any]) -> Any:
     """A fresh model of Stable-Baselines3."""
     learner = getattr(stable_baselines3, task.theirs)
     env = task.env if task.num_envs == 1 else make_vec_env(task.env, task.num_envs)
-    return learner("MlpPolicy", env, seed=seed, device="cpu", **settings)
+    return learner("MlpPolicy", env, seed=seed, device="cpu", **with_noise(task, settings))
+
+
+def with_noise(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
+    """The keywords with an object in place of a standard deviation ``action_noise``, if any."""
+    if "action_noise" not in settings:
+        return settings
+    size = gymnasium.make(task.env).action_space.shape
+    assert size is not None
+    noise = NormalActionNoise(np.zeros(size), np.full(size, settings["action_noise"]))
+    return {**settings, "action_noise": noise}
 
 
 def their_actions(model: Any) -> Callable[[np.ndarray], Any]:

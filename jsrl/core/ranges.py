@@ -20,6 +20,12 @@ def at_least(key: str, value: float, smallest: float) -> None:
         raise UserError(f"{key}={value} must be at least {smallest}")
 
 
+def above_zero(key: str, value: float) -> None:
+    """Raise UserError if ``value`` is not above 0, or not a number at all."""
+    if not value > 0:
+        raise UserError(f"{key}={value} must be above 0")
+
+
 def required(key: str, value: str | None, chosen: str, what: str) -> None:
     """Raise UserError if an option that the chosen kind needs is not given.
 

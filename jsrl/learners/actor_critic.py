@@ -84,8 +84,12 @@ class ActorCriticNetworks(nn.Module):
         """Those that the critics' loss trains."""
         return [*self.critic.parameters(), *self.critic_encoder.parameters()]
 
-    def target_parameters(self) -> list[Tensor]:
-        """Those that follow ``critic_parameters``, in the same order."""
+    def followed_parameters(self) -> list[nn.Parameter]:
+        """Those that targets follow."""
+        return self.critic_parameters()
+
+    def target_parameters(self) -> list[nn.Parameter]:
+        """Those that follow ``followed_parameters``, in the same order."""
         return [*self.target_critic.parameters(), *self.target_encoder.parameters()]
 
     def read(self, encoder: ObservationEncoder, observation: Observation) -> Float[Tensor, "S B F"]:
@@ -111,6 +115,13 @@ class ActorCriticNetworks(nn.Module):
         q: Tensor = self.critic(torch.cat([features, action], -1))
         return q[..., 0]
 
+    def least_values(
+        self, observation: Observation, action: Float[Tensor, "S N A"]
+    ) -> dict[str, Float[Tensor, "S N"]]:
+        """The least Q of what the policy would do without noise, and of the action given."""
+        best = self.q_values(observation, self.actor.mode(observation))
+        return {"value": best.amin(1), "critic": self.q_values(observation, action).amin(1)}
+
 
 class ActorCritic:
     """What learners with such networks do alike.
@@ -127,8 +138,8 @@ class ActorCritic:
         self.networks: Any = networks
         self.optimiser = optimiser
         self._target_rate = target_rate
-        self._targets = networks.target_parameters()
-        self._sources: list[Tensor] = list(networks.critic_parameters())
+        self._targets: list[Tensor] = list(networks.target_parameters())
+        self._sources: list[Tensor] = list(networks.followed_parameters())
         self._trains_actor = True
 
     def follow(self) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
-from jsrl.core.ranges import one_of
+from jsrl.core.ranges import at_least, one_of
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.actor_critic import ActorCritic, ActorCriticNetworks
@@ -53,6 +53,9 @@ class IQLOptions(ValueOptions, ActorOptions):
     value_first: bool = True
     # The losses of the two critics: their sum or their mean.
     critic_reduction: str = "sum"
+    # Standard deviation of the noise on the policy's mean with which it acts online; null: it acts
+    # by its samples, whose spread it has learnt from the data.
+    exploration_noise: float | None = None
     # Whether updates are compiled by torch.compile: faster after a minute or two.
     compile: bool = False
 
@@ -60,6 +63,8 @@ class IQLOptions(ValueOptions, ActorOptions):
 
     def check(self) -> None:
         super().check()
+        if self.exploration_noise is not None:
+            at_least("learner.exploration_noise", self.exploration_noise, 0)
         one_of("learner.critic_reduction", self.critic_reduction, ("sum", "mean"))
         if not 0 < self.expectile < 1:
             raise UserError(f"learner.expectile={self.expectile} must lie between 0 and 1")
@@ -69,9 +74,8 @@ class IQLNetworks(ActorCriticNetworks):
     """Everything that IQL trains, and the target that follows it."""
 
     def __init__(self, options: IQLOptions, inputs: LearnerInputs) -> None:
-        super().__init__(
-            gaussian_actor(options, inputs), inputs, options.hidden, options.encoder, critics=2
-        )
+        actor = gaussian_actor(options, inputs, options.exploration_noise)
+        super().__init__(actor, inputs, options.hidden, options.encoder, critics=2)
         self.value_encoder = self.make_encoder()
         self.share_convolutions(self.value_encoder)
         layers = inputs.layers.value

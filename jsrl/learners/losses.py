@@ -26,6 +26,18 @@ def advantage_weights(
     return torch.exp(temperature * advantage).clamp(max=largest)
 
 
+def softmax_weights(advantage: Float[Tensor, "S B"], temperature: float) -> Float[Tensor, "S B"]:
+    """exp(advantage/λ) over its mean in the minibatch: weights whose mean is 1.
+
+    It is the softmax of the authors' code of AWAC, times B (Nair et al. 2020, arXiv 2006.09359).
+
+    Args:
+        advantage: of the actions taken.
+        temperature: λ.
+    """
+    return torch.softmax(advantage / temperature, -1) * advantage.shape[-1]
+
+
 def weighted_log_likelihood_loss(
     log_prob: Float[Tensor, "S B"], weights: Float[Tensor, "S B"]
 ) -> Float[Tensor, " S"]:

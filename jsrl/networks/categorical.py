@@ -8,7 +8,7 @@ from torch import Tensor
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.seed_policy import register_policy
 
 
@@ -53,20 +53,12 @@ class CategoricalPolicy(MlpPolicy):
         """The most probable action; of several, the first."""
         return self(features).argmax(-1)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Int[Tensor, "S E"]:
-        """Samples from one uniform draw each, of the streams ``name``; see ``SamplingPolicy``.
+    def sampled(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Int[Tensor, "S B"]:
+        """Samples from one uniform draw each.
 
         The draw's place in the sums of the probabilities is the action.
         """
-        draws = streams.uniform(name, (obs.leading[1], 1), where=where)
-        return _choose(self(self.encode(obs)), draws)
+        return _choose(self(features), draws.uniform((features.shape[1], 1)))
 
     @torch.no_grad()
     def draw(

@@ -78,8 +78,11 @@ class SeedLinear(nn.Module):
                 draws = streams.uniform(f"{name}.bias", self.bias.shape[1:])
                 self.bias.copy_(bound * (2 * draws - 1))
 
-    def forward(self, x: Float[Tensor, "N B in"]) -> Float[Tensor, "N B out"]:
-        weight, bias = self.weight.flatten(0, -3), self.bias.flatten(0, -3)
+    def forward(
+        self, x: Float[Tensor, "N B in"], member: int | None = None
+    ) -> Float[Tensor, "N B out"]:
+        """One product for each seed and member, or for each seed's member of this number."""
+        weight, bias = _matrices(self.weight, member), _matrices(self.bias, member)
         # A batch of matrix-vector products takes another path in BLAS for one matrix than for
         # several, with other rounding; a sum over the last axis does not.
         if weight.shape[-1] == 1:
@@ -98,9 +101,14 @@ class SeedLayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(*members, 1, features))
         self.bias = nn.Parameter(torch.zeros(*members, 1, features))
 
-    def forward(self, x: Float[Tensor, "N B F"]) -> Float[Tensor, "N B F"]:
+    def forward(
+        self, x: Float[Tensor, "N B F"], member: int | None = None
+    ) -> Float[Tensor, "N B F"]:
+        """Normalised by all seeds and members, or by each seed's member of this number."""
         normalised = nn.functional.layer_norm(x, x.shape[-1:])
-        return torch.addcmul(self.bias.flatten(0, -3), normalised, self.weight.flatten(0, -3))
+        return torch.addcmul(
+            _matrices(self.bias, member), normalised, _matrices(self.weight, member)
+        )
 
 
 class SeedMLP(nn.Module):
@@ -156,21 +164,37 @@ class SeedMLP(nn.Module):
                 )
 
     def forward(
-        self, x: Float[Tensor, "S B in"], dropout: Sequence[Tensor] = ()
+        self,
+        x: Float[Tensor, "S B in"],
+        dropout: Sequence[Tensor] = (),
+        member: int | None = None,
     ) -> Float[Tensor, "S *K B out"]:
-        """Outputs for inputs ``[S, B, in]``; ``dropout`` holds a mask for each hidden layer."""
-        if len(self.members) > 1:
+        """Outputs for inputs ``[S, B, in]``.
+
+        Args:
+            x: the inputs, which every member gets.
+            dropout: a mask for each hidden layer.
+            member: of K networks a seed the one that answers, ``[S, B, out]``; None for all.
+        """
+        if member is None and len(self.members) > 1:
             copies = x.unsqueeze(1).expand(-1, self.members[1], -1, -1)
             x = copies.reshape(-1, *x.shape[-2:])
         for i in range(self.depth):
-            x = getattr(self, f"hidden_{i}")(x)
+            x = getattr(self, f"hidden_{i}")(x, member)
             if hasattr(self, f"norm_{i}"):
-                x = getattr(self, f"norm_{i}")(x)
+                x = getattr(self, f"norm_{i}")(x, member)
             x = getattr(self, f"activation_{i}")(x)
             if dropout:
                 x = x * dropout[i]
-        out: Tensor = self.output(x)
-        return out.unflatten(0, self.members)
+        out: Tensor = self.output(x, member)
+        return out.unflatten(0, self.members) if member is None else out
+
+
+def _matrices(
+    parameter: Float[Tensor, "S *K rows columns"], member: int | None
+) -> Float[Tensor, "N rows columns"]:
+    """Of all seeds and members in a row, or of each seed's member of this number."""
+    return parameter.flatten(0, -3) if member is None else parameter[:, member]
 
 
 class Initialisation:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
 
@@ -25,6 +25,8 @@ class GaussianPolicy(MlpPolicy):
         tanh_mean: squash the mean into (-1, 1).
         log_std_range: bounds on the log standard deviation.
         action_clip: actions are clipped, once, to ± this.
+        exploration_noise: samples are the mean with noise of this standard deviation, whatever the
+            policy's own is; None for samples of the policy.
         shared: the other keywords of ``MlpPolicy``.
     """
 
@@ -34,8 +36,11 @@ class GaussianPolicy(MlpPolicy):
         tanh_mean: bool = True,
         log_std_range: Sequence[float] = (-5.0, 2.0),
         action_clip: float = 1.0,
+        exploration_noise: float | None = None,
         **shared: Any,
     ) -> None:
+        if exploration_noise is not None:
+            shared["exploration_noise"] = exploration_noise
         super().__init__(
             *sizes,
             tanh_mean=tanh_mean,
@@ -47,6 +52,7 @@ class GaussianPolicy(MlpPolicy):
         self.tanh_mean = tanh_mean
         self.log_std_range = (float(log_std_range[0]), float(log_std_range[1]))
         self.action_clip = action_clip
+        self.exploration_noise = exploration_noise
 
     def forward(
         self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
@@ -84,25 +90,22 @@ class GaussianPolicy(MlpPolicy):
         mean, _ = self(features)
         return mean.clamp(-self.action_clip, self.action_clip)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
-        mean, log_std = self(self.encode(obs))
-        return self.clip(self._draw(mean, log_std, streams, name, where))
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
+        """Clipped samples."""
+        mean, log_std = self(features)
+        noise = self.exploration_noise
+        spread = log_std.exp() if noise is None else torch.full_like(log_std, noise)
+        return self.clip(_drawn(mean, spread, draws))
 
     @torch.no_grad()
     def draw(
         self, obs: Observation, streams: Streams, name: str
     ) -> tuple[Float[Tensor, "S E A"], Float[Tensor, "S E"]]:
-        """The same samples before they are clipped, and their log density."""
+        """Samples of the Gaussian before they are clipped, and their log density."""
         mean, log_std = self(self.encode(obs))
-        drawn = self._draw(mean, log_std, streams, name)
+        drawn = _drawn(mean, log_std.exp(), NamedDraws(streams, name))
         return drawn, _log_density(drawn, mean, log_std)
 
     def mode_module(self, index: int) -> nn.Module:
@@ -124,16 +127,12 @@ class GaussianPolicy(MlpPolicy):
         layers["clip"] = Clip(self.action_clip)
         return nn.Sequential(layers).requires_grad_(False).eval()
 
-    def _draw(
-        self,
-        mean: Float[Tensor, "S E A"],
-        log_std: Float[Tensor, "S 1 A"],
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        noise = streams.normal(name, mean.shape[1:], where=where)
-        return mean + log_std.exp() * noise.to(mean.device, non_blocking=True)
+
+def _drawn(
+    mean: Float[Tensor, "S E A"], spread: Float[Tensor, "S 1 A"], draws: NamedDraws
+) -> Float[Tensor, "S E A"]:
+    noise = draws.normal(mean.shape[1:])
+    return mean + spread * noise.to(mean.device, non_blocking=True)
 
 
 def _log_density(

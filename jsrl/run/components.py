@@ -122,7 +122,7 @@ class Components:
             (self.config.env.num_envs, self.config.evaluation.num_envs),
             Streams(self.config.seeds, ("monitor",)),
             folder,
-            self.spec.observation,
+            self.spec,
             self.learner.twin_values if isinstance(self.learner, HasTwinValues) else None,
         )
         self.runner.collector.observer = monitor.online

@@ -23,7 +23,11 @@ CASES = {
     "bc": ("bc", REAL, {"dropout": 0.1}),
     "bc choices": ("bc", CHOICES, {}),
     "sac": ("sac", REAL, {"critics": 3, "target_critics": 2}),
+    "td3": ("td3", REAL, {"policy_delay": 1}),
+    "td3_bc": ("td3_bc", REAL, {"critics": 3}),
+    "awac": ("awac", REAL, {"value_samples": 2, "dropout": 0.1}),
 }
+ACTOR_CRITICS = ["iql", "sac", "awac"]
 
 
 def options_of(kind, encoder, **changes):
@@ -84,7 +88,7 @@ def after_one_update(kind, phase, shared):
     return learner
 
 
-@pytest.mark.parametrize("kind", ["iql", "sac"])
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
 def test_shared_convolutions_learn_from_the_critics_loss_alone(kind):
     fresh = make([0, 1], kind, REAL, small_encoder())
     whole, critics = (
@@ -106,7 +110,7 @@ def test_shared_convolutions_learn_from_the_critics_loss_alone(kind):
     assert not any(".convolutions." in name for name in differing)
 
 
-@pytest.mark.parametrize("kind", ["iql", "sac"])
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
 def test_convolutions_apart_learn_each_from_its_own_loss(kind):
     whole, critics = (
         after_one_update(kind, phase, shared=False) for phase in (Phase.ONLINE, Phase.CRITIC_WARMUP)
@@ -211,7 +215,7 @@ def test_what_an_image_shows_is_cloned():
     assert torch.equal(learner.policy().act(minibatch.observation, None), minibatch.action)
 
 
-@pytest.mark.parametrize("kind", ["iql", "sac", "bc"])
+@pytest.mark.parametrize("kind", ["iql", "sac", "td3", "awac", "bc"])
 @pytest.mark.parametrize(
     ("encoder", "observation", "words"),
     [
@@ -249,7 +253,7 @@ def test_an_encoder_that_does_not_fit_the_environment_is_refused_in_one_line(
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", ["iql", "sac"])
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
 def test_a_learner_of_real_actions_refuses_choices_and_names_who_takes_them(kind):
     spec = EnvSpec("Fake-v0", vector(3), CHOICES, 50)
     with pytest.raises(
@@ -260,7 +264,7 @@ def test_a_learner_of_real_actions_refuses_choices_and_names_who_takes_them(kind
 
 
 def test_a_saved_learner_with_images_continues_bitwise():
-    for kind in ("iql", "sac", "bc"):
+    for kind in ("iql", "sac", "td3", "awac", "bc"):
         learner, streams = make([0, 1], kind, REAL, small_encoder()), Streams([0, 1])
         train(learner, streams, REAL, 3)
         restored = make([5, 6], kind, REAL, small_encoder())
@@ -274,7 +278,7 @@ def test_a_saved_learner_with_images_continues_bitwise():
 
 
 @pytest.mark.parametrize("shared", [True, False])
-@pytest.mark.parametrize("kind", ["iql", "sac"])
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
 def test_a_warm_start_copies_encoders_and_leaves_the_convolutions_shared(kind, shared):
     guide = make([7, 8], kind, REAL, small_encoder(shared=shared))
     train(guide, Streams([7, 8]), REAL, 2)
@@ -291,7 +295,7 @@ def test_a_warm_start_copies_encoders_and_leaves_the_convolutions_shared(kind, s
     assert {one is other for one, other in pairs} == {shared}
 
 
-@pytest.mark.parametrize("kind", ["iql", "sac"])
+@pytest.mark.parametrize("kind", ACTOR_CRITICS)
 def test_a_naive_start_brings_shared_convolutions_and_the_targets_follow(kind):
     guide = make([7], kind, REAL, small_encoder(shared=True))
     train(guide, Streams([7]), REAL, 2)

@@ -31,6 +31,7 @@ COMMON = {
     "discount": 0.99,
     "target_rate": 0.005,
     "largest_weight": 100.0,
+    "exploration_noise": None,
 }
 OFFICIAL = {
     "initialisation": "orthogonal",
@@ -80,6 +81,10 @@ PRESETS = {
     "iql_official_adroit": (OFFICIAL | task(0.7, 0.5, 0.1, 1.0, 0.0), 0.99999),
     "iql_corl": (CORL | task(0.9, 10.0, 0.0, 1.0, -1.0), None),
     "iql_corl_adroit": (CORL | task(0.8, 3.0, 0.1, 1.0, 0.0), None),
+    "iql_online": (
+        OFFICIAL | task(0.9, 10.0, 0.0, 1.0, -1.0) | {"exploration_noise": 0.03},
+        0.99999,
+    ),
     "iql_wsrl": (WSRL | task(0.9, 10.0, 0.0, 10.0, -5.0), 0.99999),
     "iql_wsrl_adroit": (WSRL | task(0.7, 0.5, 0.1, 10.0, 5.0), 0.99999),
 }
