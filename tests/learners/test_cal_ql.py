@@ -93,7 +93,7 @@ def test_rlpd_is_chosen_by_its_name_alone(tmp_path, data):
     ("words", "says"),
     [
         (("learner=cql",), "learner=cql needs offline data, but dataset=none; choose a dataset"),
-        (("learner=cal_ql",), "or a learner that does without: sac"),
+        (("learner=cal_ql",), "choose a dataset, or a learner that does without: "),
         (
             ("learner=cql", "dataset=d4rl", "dataset.path=x.hdf5", "online.offline_fraction=0"),
             "start=cold and online.offline_fraction=0 it never sees any; set "

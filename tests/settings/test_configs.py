@@ -197,10 +197,20 @@ REWARDS_AND_SHARE: dict[str, tuple[float, float, Any]] = {
     "antmaze_naive_warmup": (1.0, -1.0, 0.25),
     "antmaze_offline": (1.0, -1.0, 0.25),
     "antmaze_play_guide": (1.0, -1.0, 0.25),
+    "mountaincar_dqn": (1.0, 0.0, 0.0),
+    "mountaincar_dqn_jsrl": (1.0, 0.0, 0.0),
     "mountaincar_jsrl": (0.1, 0.0, 0.0),
     "mountaincar_no_guide": (0.1, 0.0, 0.0),
+    "mountaincar_ppo": (1.0, 0.0, 0.0),
+    "mountaincar_ppo_jsrl": (1.0, 0.0, 0.0),
+    "mountaincar_sac": (1.0, 0.0, 0.0),
+    "mountaincar_sac_jsrl": (1.0, 0.0, 0.0),
+    "mountaincar_td3": (1.0, 0.0, 0.0),
+    "mountaincar_td3_jsrl": (1.0, 0.0, 0.0),
     "pointmaze_cal_ql": (10.0, -5.0, 0.5),
     "pointmaze_cql": (10.0, -5.0, 0.5),
+    "pointmaze_her": (1.0, 0.0, 0.0),
+    "pointmaze_her_jsrl": (1.0, 0.0, 0.0),
     "pointmaze_iql": (1.0, -1.0, 0.25),
     "pointmaze_jsrl": (1.0, -1.0, 0.25),
     "pointmaze_naive": (1.0, -1.0, 0.25),
@@ -239,10 +249,13 @@ def test_rewards_of_a_users_environment_are_left_as_they_are(learner: str) -> No
     assert config.learner.reward_transform() == (10.0, -5.0)
 
 
+MADE_FOR_DATA = ("pointmaze_cal_ql", "pointmaze_cql", "pointmaze_rlpd", "pointmaze_wsrl_guide")
+
+
 def test_without_data_no_share_is_offline_unless_it_is_asked_for() -> None:
     without = ("dataset=none", "guide=none", "curriculum=none", "online.critic_warmup_steps=0")
     for name in EXPERIMENTS:
-        if REWARDS_AND_SHARE[name][2] == 0.5:  # of presets that are made for offline data
+        if name in MADE_FOR_DATA:
             continue
         config, plain = composed(f"experiment={name}", *without, "start=cold")
         assert config.online.offline_fraction == plain["online"]["offline_fraction"] == 0
