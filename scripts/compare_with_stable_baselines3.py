@@ -7,8 +7,8 @@ It needs ``stable-baselines3``, which the extra ``test`` brings. What it has fou
     python scripts/compare_with_stable_baselines3.py time sac
     python scripts/compare_with_stable_baselines3.py tables sac
 
-This file is the protocol. It was committed before anything was run with it, first for SAC and later
-for DQN and for TD3, of which only the speed had been looked at.
+This file is the protocol. It was committed before anything was run with it, first for SAC, later
+for DQN, and then for PPO and TD3; only the speed of TD3 had been looked at.
 
 ``train`` trains both libraries on one task with seeds 0 to 4: the same number of environment steps,
 updates, network sizes and other settings, which stand in the YAML file beside this one. jsrl trains
@@ -23,11 +23,11 @@ as well. Nothing is decided by them, and jsrl's come from its own evaluations, w
 are others.
 
 ``time`` measures updates per second of one seed on one thread, sampling of the minibatch included,
-on the same transitions. The contestants take turns, ten rounds of 1,000 updates each, so that other
-load of the machine meets all of them. The figure is the median over rounds of the ratio within a
-round; for SAC and TD3 the aim is at least 1.5. They are measured as they are and with
-``learner.compile=true``. That option, which Stable-Baselines3 does not have, came after a first
-look at SAC had found 1.2 without it.
+on the same transitions, for all but PPO. The contestants take turns, ten rounds of 1,000 updates
+each, so that other load of the machine meets all of them. The figure is the median over rounds of
+the ratio within a round; for SAC and TD3 the aim is at least 1.5. They are measured as they are and
+with ``learner.compile=true``. That option, which Stable-Baselines3 does not have, came after a
+first look at SAC had found 1.2 without it.
 
 What differs even so, because neither library has an option for it:
 
@@ -43,6 +43,10 @@ What differs even so, because neither library has an option for it:
   at infinity. jsrl's is double, which Stable-Baselines3's is not: here it is told not to be. Its
   target is replaced after every 128th update, that of Stable-Baselines3 after every 256th step, of
   which the first 1,000 have no updates.
+- PPO: both begin with orthogonal weights, of gain √2 in hidden layers, 0.01 at the policy's output
+  and 1 at the value's; jsrl multiplies those of layers behind a tanh by 1.13, the gain of tanh over
+  that of ReLU. On the way Stable-Baselines3 is evaluated before the update of a rollout and jsrl
+  behind it. Both add the value of the last observation where a time limit cut an episode.
 - TD3: nothing else.
 """
 
@@ -65,6 +69,7 @@ import torch
 import yaml
 from scipy import stats
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
 
 import jsrl
@@ -97,7 +102,10 @@ class Task:
         learner: jsrl's.
         options: of the learner, ``learner.NAME=VALUE``.
         online: of its online stage, ``online.NAME=VALUE``.
-        timed: what ``time`` measures beside Stable-Baselines3: options that differ, by name.
+        timed: what ``time`` measures beside Stable-Baselines3: options that differ, by name; empty
+            where nothing is measured.
+        num_envs: environments of a seed, in both libraries.
+        further: other overrides of jsrl.
     """
 
     env: str
@@ -109,6 +117,8 @@ class Task:
     options: dict[str, Any]
     online: dict[str, Any]
     timed: dict[str, dict[str, Any]]
+    num_envs: int = 1
+    further: tuple[str, ...] = ()
 
 
 TASKS = {
@@ -157,6 +167,7 @@ def train_jsrl(task: Task) -> Iterator[Score]:
                 *(f"evaluation.episodes={EPISODES_ON_THE_WAY}", f"learner={task.learner}"),
                 *(f"learner.{name}={value}" for name, value in task.options.items()),
                 *(f"online.{name}={value}" for name, value in task.online.items()),
+                *(f"env.num_envs={task.num_envs}", *task.further),
             ]
         )
         for record in read_records(run.directory / "metrics.jsonl"):
@@ -198,7 +209,8 @@ def train_theirs(task: Task) -> Iterator[Score]:
 def their_model(task: Task, seed: int, settings: dict[str, Any]) -> Any:
     """A fresh model of Stable-Baselines3."""
     learner = getattr(stable_baselines3, task.theirs)
-    return learner("MlpPolicy", task.env, seed=seed, device="cpu", **with_noise(task, settings))
+    env = task.env if task.num_envs == 1 else make_vec_env(task.env, task.num_envs)
+    return learner("MlpPolicy", env, seed=seed, device="cpu", **with_noise(task, settings))
 
 
 def with_noise(task: Task, settings: dict[str, Any]) -> dict[str, Any]:
@@ -239,6 +251,8 @@ class Rate:
 
 def measure_updates(name: str, _: list[str]) -> None:
     """Let all contestants take turns; every rate becomes a line of ``NAME_updates.csv``."""
+    if not TASKS[name].timed:
+        raise SystemExit(f"{name} has nothing that is timed")
     contestants = updaters(TASKS[name])
     with open_table(f"{name}_updates.csv", Rate) as write:
         for number in range(ROUNDS + 1):
@@ -341,6 +355,8 @@ def print_tables(name: str, libraries: list[str]) -> None:
     print(
         f"\nAfter {task.steps:,} steps jsrl's {ours:.1f} lies {answer} [{low:.1f}, {high:.1f}].\n"
     )
+    if not task.timed:
+        return
     rates: dict[str, list[float]] = {}
     for row in read_table(f"{name}_updates.csv"):
         rates.setdefault(row["contestant"], []).append(float(row["updates_per_second"]))

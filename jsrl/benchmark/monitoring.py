@@ -85,7 +85,7 @@ def _measure_overhead(sizes: Sizes, seconds: float) -> list[Measurement]:
         alone, watched = CollectorLoop(spec, policy, 1), CollectorLoop(spec, policy, 1)
         monitor = TrainingMonitor(
             *(settings, policy, [0], (1, 1), Streams([0]), Path(folder)),
-            spec.observation,
+            spec,
         )
         watched.watch(monitor.online)
         try:

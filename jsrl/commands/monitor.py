@@ -50,6 +50,8 @@ def run_monitor(job: MonitorJobConfig) -> bool:
         _keep_reference(job, policy, seed, fault)
         return False
     _require_reference(job)
+    if policy.images_line:
+        print(policy.images_line)
     output = Path(job.output) if job.output else Path(job.run) / "monitor" / "audit"
     every = job.monitor.every
     while True:

@@ -169,6 +169,14 @@ def check_arguments(function: Any, arguments: Mapping[str, Any], target: str, ke
         ) from error
 
 
+def takes(function: Any, parameter: str) -> bool:
+    """Whether ``function`` has a parameter of this name; not, if it does not tell its signature."""
+    try:
+        return parameter in inspect.signature(function).parameters
+    except ValueError:  # some compiled callables do not
+        return False
+
+
 class _AsItIs(SourceFileLoader):
     """Compiles a file as it stands, and neither reads nor writes bytecode.
 

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
+from jsrl.core.returns import ReturnsToGo
+from jsrl.core.rollouts import ExploringStep, RolloutBatch, RolloutNeeds
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment, TransitionBatch
 
@@ -44,7 +46,7 @@ class Phase(Enum):
 
 
 class Consumes(Enum):
-    """What a learner's update takes. The package's runner feeds transitions, of one or n steps."""
+    """What a learner's update takes; one that takes rollouts is an ``OnPolicyLearner``."""
 
     TRANSITIONS = "single transitions"
     N_STEP = "n-step transitions"
@@ -62,6 +64,7 @@ class DataNeeds:
             ``(("critic",),) * 20 + (("actor",),)``.
         n_step: n, of the returns; 1 unless ``data`` is n-step transitions.
         discount: γ, of a step, in [0, 1]; ``TransitionBatch.discount`` is made of it.
+        returns_to_go: how ``TransitionBatch.return_to_go`` is worked out; None leaves it out.
 
     Raises:
         UserError: if n does not go with the data, or a minibatch trains nothing.
@@ -71,6 +74,7 @@ class DataNeeds:
     batches: tuple[tuple[str, ...], ...]
     n_step: int = 1
     discount: float = 0.99
+    returns_to_go: ReturnsToGo | None = None
 
     def __post_init__(self) -> None:
         if self.n_step < 1:
@@ -176,8 +180,13 @@ class Learner(Protocol):
         """Draw the random tensors that the next update needs."""
         ...
 
-    def update(self, batch: TransitionBatch, draws: Draws) -> Metrics:
-        """One gradient step for all seeds; the metrics stay on the device."""
+    def update(self, batch: Any, draws: Draws) -> Metrics:
+        """One gradient step for all seeds; the metrics stay on the device.
+
+        Args:
+            batch: what ``needs.data`` says: a ``TransitionBatch``, or a ``RolloutBatch``.
+            draws: from the method of this name.
+        """
         ...
 
     def start_phase(self, phase: Phase, updates: int) -> None:
@@ -306,6 +315,37 @@ class TrainsSome(Protocol):
 
     def train(self, networks: Sequence[str], batch: TransitionBatch, draws: Draws) -> Metrics:
         """One gradient step of the networks of these names; the metrics stay on the device."""
+        ...
+
+
+@runtime_checkable
+class OnPolicyLearner(Protocol):
+    """A learner from whole rollouts of its own policy, which says how it wants to have them.
+
+    Steps in which a guide acted are in its rollouts, but weigh nothing: see ``RolloutBatch``.
+    """
+
+    needs: DataNeeds
+
+    rollouts: RolloutNeeds
+
+    def explore(self, obs: Observation, streams: Streams) -> ExploringStep:
+        """Sampled actions for observations ``[S, E]``, their log-probabilities, and V."""
+        ...
+
+    def values(self, obs: Observation) -> Float[Tensor, "S E"]:
+        """V of observations."""
+        ...
+
+    def draws(self, streams: Streams) -> Draws:
+        """Draw the random tensors that the next update needs."""
+        ...
+
+    def update(self, batch: RolloutBatch, draws: Draws) -> Metrics:
+        """One gradient step for the seeds that have a step of their own policy in the minibatch.
+
+        The other seeds stay as they are, and their metrics are NaN.
+        """
         ...
 
 

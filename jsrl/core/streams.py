@@ -113,6 +113,12 @@ class Streams:
             out[i].random_(0, high, generator=self._generator(i, name))
         return out
 
+    def permutation(self, name: str, count: int) -> Tensor:
+        """The numbers from 0 to ``count`` - 1 in a random order, int64 ``[S, count]``."""
+        return torch.stack(
+            [torch.randperm(count, generator=self._generator(i, name)) for i in range(len(self))]
+        )
+
     def state_dict(self) -> list[dict[str, Tensor]]:
         """The state of every generator used so far, in the order of ``seeds``."""
         return [{name: g.get_state() for name, g in row.items()} for row in self._generators]

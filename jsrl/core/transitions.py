@@ -36,6 +36,9 @@ class TransitionBatch:
         share: of the exploration-policy in the action, from 0 to 1.
         stage: of the curriculum; -1 for offline data.
         side_by_side: vector and action in one tensor, where they stand so in memory.
+        return_to_go: Σ γ^k r_k from here to the end of the episode, of the rewards that the learner
+            learns from; -inf while the episode goes on, and where it was left without an end. None
+            for learners that do not ask for it (see ``DataNeeds``).
     """
 
     observation: Observation
@@ -49,12 +52,31 @@ class TransitionBatch:
     share: Float[Tensor, "S B"]
     stage: Float[Tensor, "S B"]
     side_by_side: Float[Tensor, "S B OA"] | None = None
+    return_to_go: Float[Tensor, "S B"] | None = None
 
     def vector_action(self) -> Float[Tensor, "S B OA"]:
         """The vector of the observation and the action, which are real numbers, side by side."""
         if self.side_by_side is not None:
             return self.side_by_side
         return torch.cat([self.observation.vector, self.action], -1)
+
+    def part(self, first: int, stride: int) -> "TransitionBatch":
+        """Every ``stride``-th transition of each seed, from the one at ``first`` on."""
+
+        def taken(value: Tensor) -> Tensor:
+            return value[:, first::stride].contiguous()
+
+        def seen(observation: Observation) -> Observation:
+            images = {name: taken(image) for name, image in observation.images.items()}
+            return Observation(taken(observation.vector), images)
+
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        parts: dict[str, Any] = {
+            name: seen(value) if isinstance(value, Observation) else taken(value)
+            for name, value in values.items()
+            if value is not None
+        }
+        return TransitionBatch(**parts)
 
 
 @dataclass(frozen=True)

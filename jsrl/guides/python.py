@@ -13,7 +13,7 @@ import numpy as np
 
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import ActsOnRows, KnowsItsRange, PredictsActions, ResetsRows, has_memory
-from jsrl.core.loading import check_arguments, load_attribute, source_digest
+from jsrl.core.loading import check_arguments, load_attribute, source_digest, takes
 from jsrl.core.ranges import required
 from jsrl.core.specs import EnvSpec
 from jsrl.guides.base import ForeignGuide
@@ -51,7 +51,7 @@ class PythonPolicy:
                 "class, or an object with a method act(observations)"
             )
         self.call = call
-        self.stochastic = _takes(call, "generator")
+        self.stochastic = takes(call, "generator")
         self.stateful = has_memory(target)
         if self.stateful and isinstance(target, ResetsRows):
             self.reset = target.reset
@@ -156,13 +156,6 @@ def _range_of(value: Any, target: str, key: str) -> ActionRange | None:
 
 def _alone(numbers: list[float]) -> float | list[float]:
     return numbers[0] if len(numbers) == 1 else numbers
-
-
-def _takes(function: Any, parameter: str) -> bool:
-    try:
-        return parameter in inspect.signature(function).parameters
-    except ValueError:  # some compiled callables do not tell their signature
-        return False
 
 
 @dataclass

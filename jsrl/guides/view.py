@@ -92,10 +92,10 @@ class GuideView:
             images among them, or columns of the vector; None for all of it. O' columns result.
         mean: the guide's own normaliser, after selection: one number or ``[O']``; None for 0.
         std: the same, for the standard deviation; None for 1.
-        action_low: lower bound of the guide's own actions, one number or ``[A]``; None for what
-            its kind answers in, see ``bind``.
-        action_high: upper bound, None where the lower is. The range is mapped linearly to the
-            environment's.
+        action_low: lower bound of the guide's own actions, one number or ``[A]``, or the number of
+            its first choice; None for what its kind answers in, see ``bind``.
+        action_high: upper bound, or the number of its last choice; None where the lower is. The
+            range is mapped linearly to the environment's.
     """
 
     observation: tuple[str | int, ...] | None = None
@@ -127,15 +127,15 @@ class GuideView:
             raise UserError(f"guide.std={self.std!r} must be positive in every column")
         own = self._range(answers_in)
         scale = offset = None
+        first_choice = 0
         if isinstance(spec.actions, BoxActions):
             low, high = own.bounds(spec)
             scale, offset = (2 / (high - low)).float(), ((high + low) / (high - low)).float()
-        elif self.action_low is not None or self.action_high is not None:
-            raise UserError(
-                f"guide.action_low={self.action_low!r} is a bound of real numbers, and {spec.id} "
-                f"takes a choice among {spec.actions.size}; leave guide.action_low and "
-                "guide.action_high out"
-            )
+        elif self.action_low is not None:
+            first_choice = self._first_choice(spec)
+        elif answers_in is not POLICY_RANGE:
+            # Policies of this package choose from 0; what is from elsewhere, as the environment.
+            first_choice = spec.actions.start
         return BoundView(
             columns=None if columns is None else torch.tensor(columns, dtype=torch.int64),
             images=images,
@@ -143,11 +143,24 @@ class GuideView:
             std=None if self.mean is None and self.std is None else std,
             scale=scale,
             offset=offset,
+            first_choice=first_choice,
             answers_in=own,
             size=size,
             values=replace(self, action_low=own.low, action_high=own.high),
             spec=spec,
         )
+
+    def _first_choice(self, spec: EnvSpec) -> int:
+        """What the guide calls its first choice, of as many as the environment has."""
+        low, high, count = self.action_low, self.action_high, spec.actions.size
+        numbers = [n for n in (low, high) if isinstance(n, int | float) and float(n).is_integer()]
+        if len(numbers) != 2 or numbers[1] - numbers[0] != count - 1:
+            raise UserError(
+                f"guide.action_low={low!r} and guide.action_high={high!r} are not the first and "
+                f"the last of the {count} choices that {spec.id} takes; give what the guide calls "
+                f"them, such as 0 and {count - 1}, or leave both out"
+            )
+        return int(numbers[0])
 
     def _range(self, answers_in: ActionRange) -> ActionRange:
         if self.action_low is None and self.action_high is None:
@@ -179,6 +192,7 @@ class BoundView:
         std: the same.
         scale: 2/(high - low) of the range in which it answers; None where it chooses.
         offset: (high + low)/(high - low); None where it chooses.
+        first_choice: what it calls the first of its choices, if it chooses.
         answers_in: that range.
         size: O'.
         values: the view with nothing left to its kind: what a fingerprint is taken of.
@@ -191,6 +205,7 @@ class BoundView:
     std: Tensor | None
     scale: Float[Tensor, " A"] | None
     offset: Float[Tensor, " A"] | None
+    first_choice: int
     answers_in: ActionRange
     size: int
     values: GuideView
@@ -198,9 +213,14 @@ class BoundView:
 
     def action_line(self, name: str) -> str | None:
         """How the actions of guide ``name`` become those of the environment, for a run's start."""
-        own = self.answers_in
-        if self.scale is None:
-            return None
+        own, actions = self.answers_in, self.spec.actions
+        if isinstance(actions, DiscreteActions):
+            if own.prefix == "" or self.first_choice == actions.start:
+                return None
+            return (
+                f"actions: guide {name} chooses from {self.first_choice} ({own.source}), which "
+                f"{self.spec.id} numbers from {actions.start}"
+            )
         return action_line(f"guide {name}", own.low, own.high, own.source, self.spec)
 
     @property
@@ -276,8 +296,7 @@ class BoundView:
         """Choices from 0, as policies give them."""
         actions = self.spec.actions
         assert isinstance(actions, DiscreteActions)
-        # Policies of this package choose from 0; what is from elsewhere, as the environment does.
-        start = 0 if self.answers_in is POLICY_RANGE else actions.start
+        start = self.first_choice
         whole = answers.round()
         choices = whole - start
         good = (whole == answers) & (choices >= 0) & (choices < actions.n)
@@ -287,7 +306,9 @@ class BoundView:
             value = float(answers[tuple(int(i) for i in (~good).nonzero()[0])])
             raise UserError(
                 f"guide {name} chose {value:g}; expected a whole number from {start} to "
-                f"{start + actions.n - 1}, the choices of {self.spec.id}"
+                f"{start + actions.n - 1}, the choices of {self.spec.id}; one that numbers them "
+                "otherwise, as a file exported with units=normalised does from 0, needs "
+                f"guide.action_low=0 and guide.action_high={actions.n - 1}"
             )
         choices = choices.long()
         return choices if mask is None else torch.where(mask, choices, 0)

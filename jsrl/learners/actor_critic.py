@@ -184,8 +184,8 @@ class ActorCritic:
                 it, and the targets' follow.
         """
         if only_actor:
-            copy_seeds(self.networks.actor, state["networks"], rows, prefix="actor.")
+            copy_seeds(self.networks.actor, state.get("networks", {}), rows, prefix="actor.")
             encoder = self.networks.critic_encoder
             self.networks.target_encoder.load_state_dict(encoder.state_dict())
         else:
-            copy_seeds(self.networks, state["networks"], rows)
+            copy_seeds(self.networks, state.get("networks", {}), rows)

@@ -14,7 +14,7 @@ from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.augmentation import RandomShifts
 from jsrl.learners.common import SeedOptimiser, copy_seeds, dropout_masks, masks_of
-from jsrl.learners.gaussian_actor import gaussian_actor
+from jsrl.learners.gaussian_actor import actor_arguments, gaussian_actor
 from jsrl.learners.losses import weighted_log_likelihood_loss
 from jsrl.learners.options import ActorOptions, LearnerInputs, learners
 from jsrl.networks.categorical import CategoricalPolicy
@@ -35,17 +35,7 @@ def make_actor(options: BCOptions, inputs: LearnerInputs) -> GaussianPolicy | Ca
     """A Gaussian policy for real actions, a categorical one for choices; all parameters 0."""
     if isinstance(inputs.actions, BoxActions):
         return gaussian_actor(options, inputs)
-    return CategoricalPolicy(
-        len(inputs.streams),
-        inputs.observation.size,
-        inputs.actions.size,
-        options.hidden,
-        inputs.layers.actor.activation,
-        inputs.layers.actor.layer_norm,
-        normalise_observations=options.normalise_observations,
-        images=inputs.observation.image_shapes,
-        encoder=options.encoder,
-    )
+    return CategoricalPolicy(**actor_arguments(options, inputs))
 
 
 @learners.register("bc", BCOptions)

@@ -4,7 +4,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -99,12 +99,18 @@ class SeedOptimiser:
         groups: parameters by name.
         learning_rate: of every group.
         num_seeds: S.
+        others: the learning rates of groups that have another one, by name.
     """
 
     def __init__(
-        self, groups: dict[str, list[nn.Parameter]], learning_rate: float, num_seeds: int
+        self,
+        groups: dict[str, list[nn.Parameter]],
+        learning_rate: float,
+        num_seeds: int,
+        others: Mapping[str, float] | None = None,
     ) -> None:
-        self._groups = {name: ParameterGroup(p, learning_rate) for name, p in groups.items()}
+        rates = dict.fromkeys(groups, learning_rate) | dict(others or {})
+        self._groups = {name: ParameterGroup(p, rates[name]) for name, p in groups.items()}
         device = next(iter(groups.values()))[0].device
         self.alive: Bool[Tensor, " S"] = torch.ones(num_seeds, dtype=torch.bool, device=device)
 

@@ -155,8 +155,8 @@ class DQN:
 
         The network is actor and critic in one, so that ``only_actor`` changes nothing.
         """
-        copy_seeds(self.network, state["network"], rows)
-        copy_seeds(self.target, state["network"], rows)
+        copy_seeds(self.network, state.get("network", {}), rows)
+        copy_seeds(self.target, state.get("network", {}), rows)
 
     @torch.no_grad()
     def _target(self, batch: TransitionBatch) -> Float[Tensor, "S B"]:

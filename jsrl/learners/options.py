@@ -11,6 +11,7 @@ from jsrl.core.errors import UserError
 from jsrl.core.protocols import Consumes, DataNeeds, Learner
 from jsrl.core.ranges import all_finite, at_least, one_of
 from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.rollouts import RolloutNeeds
 from jsrl.core.specs import ActionSpec, BoxActions, EnvSpec, ObservationSpec
 from jsrl.core.streams import Streams
 from jsrl.networks.encoders.encoder import EncoderOptions, encoder_options
@@ -31,7 +32,11 @@ class LearnerOptions(KindOptions):
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
 
     learns_online = True
-    """Whether it can learn from transitions that are collected."""
+    """Whether it can learn from what is collected."""
+    learns_offline = True
+    """Whether it can learn from transitions of others: of a dataset, a guide, or a replay."""
+    needs_dataset = False
+    """Whether it is made for offline data, and would go wrong without any."""
     networks: ClassVar[tuple[str, ...]] = ("actor", "critic", "value")
     """Those of its networks whose activation the configuration gives."""
     about_data: ClassVar[tuple[str, ...]] = ("data_action_clip",)
@@ -60,6 +65,18 @@ class LearnerOptions(KindOptions):
                 f"learner={' or learner='.join(others)}, or another environment"
             )
 
+    def check_run(self, num_envs: int, steps: int) -> None:
+        """Raise UserError if it cannot learn in such a run.
+
+        Args:
+            num_envs: environments of each seed.
+            steps: environment steps of each seed in online learning.
+        """
+
+    def run_line(self, num_envs: int, steps: int) -> str | None:
+        """What a user should know of a run with these numbers, see ``check_run``; None: nothing."""
+        return None
+
     def reward_transform(self) -> tuple[float, float] | None:
         """By what the learner multiplies rewards, and what it adds then; None if it uses none."""
         return None
@@ -73,12 +90,8 @@ class NetworkOptions(LearnerOptions):
     hidden: list[int] = field(default_factory=lambda: [256, 256])
     # Of Adam, for everything that is trained.
     learning_rate: float = 3e-4
-    # Of the weights: orthogonal, pytorch or variance_scaling.
+    # Of the weights: orthogonal, pytorch, glorot or variance_scaling.
     initialisation: str = "pytorch"
-    # Whether networks see observations normalised by the dataset's mean and spread.
-    normalise_observations: bool = False
-
-    about_data = (*LearnerOptions.about_data, "normalise_observations")
 
     def check(self) -> None:
         super().check()
@@ -90,7 +103,17 @@ class NetworkOptions(LearnerOptions):
 
 
 @dataclass
-class ActorOptions(NetworkOptions):
+class NormalisingOptions(NetworkOptions):
+    """Of learners whose networks may know the dataset's statistics."""
+
+    # Whether networks see observations normalised by the dataset's mean and spread.
+    normalise_observations: bool = False
+
+    about_data = (*LearnerOptions.about_data, "normalise_observations")
+
+
+@dataclass
+class ActorOptions(NormalisingOptions):
     """Of learners that train a Gaussian policy; see ``GaussianPolicy``."""
 
     initialisation: str = "orthogonal"
@@ -115,7 +138,7 @@ class ActorOptions(NetworkOptions):
 
 
 @dataclass
-class ValueOptions(NetworkOptions):
+class ValueOptions(NormalisingOptions):
     """Of learners that learn the value of discounted rewards, with a target that follows."""
 
     # Discount of future rewards, in [0, 1].
@@ -161,6 +184,81 @@ class NStepOptions(ValueOptions):
         """What such a learner's updates take: ``batches`` as ``DataNeeds`` has them."""
         data = Consumes.TRANSITIONS if self.n_step == 1 else Consumes.N_STEP
         return DataNeeds(data, batches, self.n_step, self.discount)
+
+
+@dataclass
+class OnPolicyOptions(NetworkOptions):
+    """Of learners that learn from whole rollouts of their own policy, and from nothing else."""
+
+    # Steps of every environment in a rollout, after which there is an update.
+    rollout_length: int = 2048
+    # How often an update goes through all steps of a rollout.
+    epochs: int = 10
+    # Steps of each seed in a minibatch.
+    batch_size: int = 64
+    # Discount of future rewards, in [0, 1].
+    discount: float = 0.99
+    # λ of generalised advantage estimation, in [0, 1].
+    trace: float = 0.95
+    # The learner learns from reward_scale·reward + reward_shift.
+    reward_scale: float = 1.0
+    # See reward_scale.
+    reward_shift: float = 0.0
+
+    learns_offline = False
+
+    def check(self) -> None:
+        super().check()
+        at_least("learner.rollout_length", self.rollout_length, 1)
+        at_least("learner.epochs", self.epochs, 1)
+        for name in ("discount", "trace"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"learner.{name}={getattr(self, name)} must lie in [0, 1]")
+
+    def reward_transform(self) -> tuple[float, float]:
+        return self.reward_scale, self.reward_shift
+
+    def rollouts(self) -> RolloutNeeds:
+        """How such a learner takes its rollouts."""
+        return RolloutNeeds(
+            self.rollout_length,
+            self.epochs,
+            self.batch_size,
+            self.trace,
+            self.reward_scale,
+            self.reward_shift,
+        )
+
+    def check_run(self, num_envs: int, steps: int) -> None:
+        whole, size = self.rollout_length * num_envs, self.batch_size
+        rollout = (
+            f"learner.rollout_length={self.rollout_length} of env.num_envs={num_envs} is "
+            f"{whole} steps"
+        )
+        if whole % size:
+            fits = [n for n in range(1, whole + 1) if whole % n == 0]
+            nearest = min(fits, key=lambda n: abs(n - size))
+            raise UserError(
+                f"{rollout}, which minibatches of learner.batch_size={size} do not divide; set "
+                f"learner.batch_size={nearest}"
+            )
+        # The last step of all environments may go beyond.
+        if 0 < -(-steps // num_envs) < self.rollout_length:
+            raise UserError(
+                f"online.steps={steps} is less than one rollout, so that nothing would be learnt: "
+                f"{rollout}; set online.steps to that or more, or a shorter learner.rollout_length"
+            )
+
+    def run_line(self, num_envs: int, steps: int) -> str | None:
+        taken = -(-steps // num_envs)
+        rollouts, left = divmod(taken, self.rollout_length)
+        if not left:
+            return None
+        return (
+            f"online.steps={steps}: after {rollouts} rollouts of {self.rollout_length} steps in "
+            f"each of {num_envs} environments come {left} more, from which nothing is learnt "
+            "unless the run goes on to more steps"
+        )
 
 
 def check_log_std_range(log_std_range: list[float]) -> None:

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from jsrl.monitor.detectors.margins import STANDARD
+
 
 @dataclass
 class MonitorConfig:
@@ -44,6 +46,8 @@ class MonitorConfig:
     rows_per_episode: int = 32
     # Steps at which a new bin of time in the episode begins.
     time_bins: list[int] = field(default_factory=list)
+    # What is compared of single columns of the observation, beside the layers.
+    margins: list[str] = field(default_factory=lambda: list(STANDARD))
     # Seconds after which jsrl monitor tests a growing recording again; null: only once.
     every: float | None = None
     # Small tests whose share of rejections is the detection rate of a layer.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.seed_policy import register_policy
 
 
@@ -66,18 +66,11 @@ class EpsilonGreedyPolicy(MlpPolicy):
         self.clock += obs.leading[1]
         return actions
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Int[Tensor, "S E"]:
-        """Actions, random ones with the present ε; see ``SamplingPolicy``.
+    def sampled(self, features: Float[Tensor, "S B F"], draws: NamedDraws) -> Int[Tensor, "S B"]:
+        """Actions, random ones with the present ε.
 
-        Two uniform draws an action, of the streams ``name``: whether it is random, and which.
+        Two uniform draws an action: whether it is random, and which.
         """
-        draws = streams.uniform(name, (obs.leading[1], 2), where=where).to(obs.device)
-        random = (draws[..., 1] * self.action_size).long().clamp(max=self.action_size - 1)
-        return torch.where(draws[..., 0] < self.epsilon, random, self.mode(obs))
+        drawn = draws.uniform((features.shape[1], 2)).to(features.device)
+        random = (drawn[..., 1] * self.action_size).long().clamp(max=self.action_size - 1)
+        return torch.where(drawn[..., 0] < self.epsilon, random, self.greedy(features))

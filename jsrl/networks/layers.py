@@ -211,6 +211,7 @@ INITIALISATIONS: dict[str, Initialisation] = {
         orthogonal(math.sqrt(2)), orthogonal(math.sqrt(2)), uniform_bias=False
     ),
     "pytorch": Initialisation(fan_in_uniform, fan_in_uniform, uniform_bias=True),
+    "glorot": Initialisation(variance_scaling(1.0), variance_scaling(1.0), uniform_bias=False),
     "variance_scaling": Initialisation(
         variance_scaling(1.0), variance_scaling(1e-2), uniform_bias=False
     ),

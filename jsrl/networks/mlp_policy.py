@@ -1,6 +1,7 @@
 """What policies of one perceptron a seed share: what they see, its layers, and how they act."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -14,6 +15,23 @@ from jsrl.networks.encoders.encoder import EncoderOptions, ImageShape, encoder_o
 from jsrl.networks.encoders.observation import ObservationEncoder
 from jsrl.networks.layers import SeedMLP
 from jsrl.networks.seed_policy import SeedPolicy
+
+
+@dataclass(frozen=True)
+class NamedDraws:
+    """Draws of the streams of one name, for some of the seeds or for all; see ``Streams``."""
+
+    streams: Streams
+    name: str
+    where: Sequence[bool] | None = None
+
+    def normal(self, shape: Sequence[int]) -> Float[Tensor, "S ..."]:
+        """Standard normal draws ``[S, *shape]``."""
+        return self.streams.normal(self.name, shape, where=self.where)
+
+    def uniform(self, shape: Sequence[int]) -> Float[Tensor, "S ..."]:
+        """Uniform draws on [0, 1) ``[S, *shape]``."""
+        return self.streams.uniform(self.name, shape, where=self.where)
 
 
 class MlpPolicy(SeedPolicy):
@@ -136,6 +154,7 @@ class MlpPolicy(SeedPolicy):
         """Sampled actions, or the mode without ``streams``."""
         return self.mode(obs) if streams is None else self.sample(obs, streams, "action_noise")
 
+    @torch.inference_mode()
     def sample(
         self,
         obs: Observation,
@@ -143,8 +162,14 @@ class MlpPolicy(SeedPolicy):
         name: str,
         where: Sequence[bool] | None = None,
     ) -> Shaped[Tensor, "S E *A"]:
-        """Sampled actions; see ``SamplingPolicy``. A policy that draws nothing gives its mode."""
-        return self.mode(obs)
+        """Sampled actions from draws of the streams ``name``; see ``SamplingPolicy``."""
+        return self.sampled(self.encode(obs), NamedDraws(streams, name, where))
+
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Shaped[Tensor, "S B *A"]:
+        """Sampled actions. A policy that draws nothing gives its mode."""
+        return self.greedy(features)
 
 
 def _image_shape(shape: Sequence[int]) -> ImageShape:

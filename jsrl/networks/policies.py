@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import register_policy
 
@@ -71,29 +71,42 @@ class GaussianPolicy(MlpPolicy):
         dropout: Sequence[Tensor] = (),
     ) -> Float[Tensor, "S B"]:
         """Log density of ``actions``, summed over action dimensions."""
-        mean, log_std = self(features, dropout)
-        z = (actions - mean) * torch.exp(-log_std)
-        return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)
+        return _log_density(actions, *self(features, dropout))
+
+    def log_prob_and_entropy(
+        self, features: Float[Tensor, "S B F"], actions: Float[Tensor, "S B A"]
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """Log density of ``actions``, and the differential entropy, in nats, from one forward."""
+        mean, log_std = self(features)
+        entropy = (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(-1)
+        return _log_density(actions, mean, log_std), entropy.expand(*mean.shape[:-1])
+
+    def clip(self, sample: Float[Tensor, "S B A"]) -> Float[Tensor, "S B A"]:
+        """The action that is taken where this was drawn."""
+        return sample.clamp(-self.action_clip, self.action_clip)
 
     def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The clipped mean."""
         mean, _ = self(features)
         return mean.clamp(-self.action_clip, self.action_clip)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Clipped samples, whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
+        """Clipped samples."""
+        mean, log_std = self(features)
+        noise = self.exploration_noise
+        spread = log_std.exp() if noise is None else torch.full_like(log_std, noise)
+        return self.clip(_drawn(mean, spread, draws))
+
+    @torch.no_grad()
+    def draw(
+        self, obs: Observation, streams: Streams, name: str
+    ) -> tuple[Float[Tensor, "S E A"], Float[Tensor, "S E"]]:
+        """Samples of the Gaussian before they are clipped, and their log density."""
         mean, log_std = self(self.encode(obs))
-        noise = streams.normal(name, mean.shape[1:], where=where)
-        spread = log_std.exp() if self.exploration_noise is None else self.exploration_noise
-        mean = mean + spread * noise.to(mean.device, non_blocking=True)
-        return mean.clamp(-self.action_clip, self.action_clip)
+        drawn = _drawn(mean, log_std.exp(), NamedDraws(streams, name))
+        return drawn, _log_density(drawn, mean, log_std)
 
     def mode_module(self, index: int) -> nn.Module:
         """The mode of seed ``index``; without images in PyTorch's own layers, named as they are.
@@ -113,3 +126,17 @@ class GaussianPolicy(MlpPolicy):
             layers["tanh"] = nn.Tanh()
         layers["clip"] = Clip(self.action_clip)
         return nn.Sequential(layers).requires_grad_(False).eval()
+
+
+def _drawn(
+    mean: Float[Tensor, "S E A"], spread: Float[Tensor, "S 1 A"], draws: NamedDraws
+) -> Float[Tensor, "S E A"]:
+    noise = draws.normal(mean.shape[1:])
+    return mean + spread * noise.to(mean.device, non_blocking=True)
+
+
+def _log_density(
+    actions: Float[Tensor, "S B A"], mean: Float[Tensor, "S B A"], log_std: Float[Tensor, "S 1 A"]
+) -> Float[Tensor, "S B"]:
+    z = (actions - mean) * torch.exp(-log_std)
+    return -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi)).sum(-1)

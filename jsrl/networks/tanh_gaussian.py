@@ -8,9 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jsrl.core.observations import Observation
-from jsrl.core.streams import Streams
-from jsrl.networks.mlp_policy import MlpPolicy
+from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.seed_policy import register_policy
 
 
@@ -43,15 +41,17 @@ class TanhGaussianPolicy(MlpPolicy):
         return mean, log_std.clamp(*self.log_std_range)
 
     def sample_with_log_prob(
-        self, features: Float[Tensor, "S B F"], noise: Float[Tensor, "S B A"]
-    ) -> tuple[Float[Tensor, "S B A"], Float[Tensor, "S B"]]:
+        self, features: Float[Tensor, "S B F"], noise: Float[Tensor, "S B *n A"]
+    ) -> tuple[Float[Tensor, "S B *n A"], Float[Tensor, "S B *n"]]:
         """Actions and their log density, both with gradients to the parameters.
 
         Args:
             features: of what is acted on, from ``encode``.
-            noise: standard normal, drawn outside.
+            noise: standard normal, drawn outside; for n actions each time, ``[S, B, n, A]``.
         """
         mean, log_std = self(features)
+        if noise.dim() > mean.dim():
+            mean, log_std = mean.unsqueeze(2), log_std.unsqueeze(2)
         before = mean + log_std.exp() * noise
         return torch.tanh(before), _log_density(noise, log_std, before)
 
@@ -78,17 +78,12 @@ class TanhGaussianPolicy(MlpPolicy):
         mean, _ = self(features)
         return torch.tanh(mean)
 
-    @torch.inference_mode()
-    def sample(
-        self,
-        obs: Observation,
-        streams: Streams,
-        name: str,
-        where: Sequence[bool] | None = None,
-    ) -> Float[Tensor, "S E A"]:
-        """Samples whose noise comes from the streams ``name``; see ``SamplingPolicy``."""
-        mean, log_std = self(self.encode(obs))
-        noise = streams.normal(name, mean.shape[1:], where=where)
+    def sampled(
+        self, features: Float[Tensor, "S B F"], draws: NamedDraws
+    ) -> Float[Tensor, "S B A"]:
+        """The tanh of Gaussian samples."""
+        mean, log_std = self(features)
+        noise = draws.normal(mean.shape[1:])
         return torch.tanh(mean + log_std.exp() * noise.to(mean.device, non_blocking=True))
 
 

@@ -14,13 +14,13 @@ from jaxtyping import Bool
 from numpy.typing import NDArray
 
 from jsrl.core.observations import Observation
-from jsrl.core.protocols import Curriculum, Guide, Policy, StepObserver
+from jsrl.core.protocols import Curriculum, Guide, Policy
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments, Step
 from jsrl.rollout.resume import replay
-from jsrl.rollout.stepper import Stepper
+from jsrl.rollout.stepper import Stepper, Watched
 
 FIRST_HISTORY = 1_000
 """Steps of an episode for which there is room from the start; it grows as episodes do."""
@@ -37,7 +37,7 @@ class Episode:
     guide_steps: int
 
 
-class Collector:
+class Collector(Watched):
     """Steps S·E environments with guide and exploration-policy.
 
     Args:
@@ -65,15 +65,6 @@ class Collector:
         self._numbers = np.full(count, -1, np.int64)
         self._everywhere = np.arange(count)
         self._places = self._everywhere % num_envs
-
-    @property
-    def observer(self) -> StepObserver | None:
-        """What watches the policies act."""
-        return self._stepper.observer
-
-    @observer.setter
-    def observer(self, observer: StepObserver | None) -> None:
-        self._stepper.observer = observer
 
     @property
     def guide_steps(self) -> NDArray[np.int64]:

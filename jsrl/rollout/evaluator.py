@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
-from jsrl.core.protocols import Curriculum, Guide, Policy, StepObserver
+from jsrl.core.protocols import Curriculum, Guide, Policy
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Key, Streams
 from jsrl.envs.make import Environments
-from jsrl.rollout.stepper import Stepper
+from jsrl.rollout.stepper import Stepper, Watched
 
 FINAL_EVALUATION = "final"
 """Key of the final evaluation, and of the guide's; the others are keyed by environment step."""
@@ -45,7 +45,7 @@ class Evaluation:
         )
 
 
-class Evaluator:
+class Evaluator(Watched):
     """Runs evaluation episodes for S seeds, E at a time each.
 
     Args:
@@ -62,15 +62,6 @@ class Evaluator:
         self._streams = streams
         # Told after every step how many episodes ended in it, to show progress.
         self.told: Callable[[int], None] | None = None
-
-    @property
-    def observer(self) -> StepObserver | None:
-        """What watches the policies act."""
-        return self._stepper.observer
-
-    @observer.setter
-    def observer(self, observer: StepObserver | None) -> None:
-        self._stepper.observer = observer
 
     @property
     def time_limit(self) -> int:

@@ -18,10 +18,11 @@ from torch import Tensor
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import ComputesReward, ComputesTermination
 from jsrl.core.protocols import Draws
+from jsrl.core.returns import UNKNOWN
 from jsrl.core.specs import ObservationSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
-from jsrl.rollout.packing import PackedTransitions
+from jsrl.rollout.packing import RETURN_TO_GO, PackedTransitions
 from jsrl.rollout.transition_store import TransitionStore
 
 ACHIEVED = "achieved_goal"
@@ -109,6 +110,9 @@ class Hindsight:
             # One call a seed, so that what is computed does not depend on other seeds.
             self._reward_anew(reward[seed], terminated[seed], after[seed], relabel[seed])
         rows[..., layout.column("discount")] = self.store.discount * (1 - terminated)
+        if layout.returns_to_go:
+            # What the episode would have returned under the other goal is not worked out.
+            rows[..., layout.column(RETURN_TO_GO)].masked_fill_(relabel, UNKNOWN)
         return replace(found, rows=rows)
 
     def _future_goals(

@@ -5,9 +5,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from jsrl.core.returns import ReturnsToGo
 from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import TransitionData
-from jsrl.rollout.packing import PackedTransitions, RowLayout
+from jsrl.rollout.packing import RETURN_TO_GO, PackedTransitions, RowLayout
 
 OFFLINE_STAGE = -1
 
@@ -26,6 +27,7 @@ class OfflineStore:
         n_step: n, of the returns.
         device: where minibatches are wanted; images are stored on the CPU in any case.
         action_clip: clip actions to ± this, as some presets of IQL do with offline data.
+        returns_to_go: how returns to the end of an episode are worked out; None leaves them out.
     """
 
     def __init__(
@@ -38,8 +40,9 @@ class OfflineStore:
         n_step: int = 1,
         device: torch.device,
         action_clip: float | None = None,
+        returns_to_go: ReturnsToGo | None = None,
     ) -> None:
-        self.layout = RowLayout.of(spec, actions)
+        self.layout = RowLayout.of(spec, actions, returns_to_go=returns_to_go is not None)
         last, rewards, steps = n_step_returns(data, discount, n_step)
         rows = np.zeros((len(data), self.layout.width), np.float32)
         rows[:, self.layout.vector] = data.observations
@@ -54,6 +57,8 @@ class OfflineStore:
         rows[:, self.layout.column("terminated")] = data.terminals[last]
         rows[:, self.layout.column("truncated")] = data.timeouts[last]
         rows[:, self.layout.column("stage")] = OFFLINE_STAGE
+        if returns_to_go is not None:
+            rows[:, self.layout.column(RETURN_TO_GO)] = _to_the_end(data, returns_to_go)
         self._device = device
         self._rows = torch.from_numpy(rows).to(device)
         self._frames: dict[str, Tensor] = {}
@@ -92,12 +97,25 @@ def n_step_returns(
         The index of the stretch's last transition, Σ γ^k r_k over it, and its length.
     """
     count = len(data)
-    # The last transition may be cut off without a flag.
-    ends = np.append(np.flatnonzero(data.terminals | data.timeouts), count - 1)
-    places = np.arange(count)
+    ends, places = _episode_ends(data), np.arange(count)
     last = np.minimum(places + n_step - 1, ends[np.searchsorted(ends, places)])
     total = np.zeros(count, np.float64)
     for k in range(min(n_step, count)):
         within = places + k <= last
         total[within] += discount**k * data.rewards[places[within] + k]
     return last, total.astype(np.float32), last - places + 1
+
+
+def _episode_ends(data: TransitionData) -> Int[np.ndarray, " K"]:
+    """The last transition of each episode; that of the data may be cut off without a flag."""
+    return np.union1d(np.flatnonzero(data.terminals | data.timeouts), [len(data) - 1])
+
+
+def _to_the_end(data: TransitionData, rule: ReturnsToGo) -> Float[np.ndarray, " N"]:
+    """The return-to-go of every transition."""
+    found, start = np.empty(len(data), np.float32), 0
+    for end in _episode_ends(data) + 1:
+        rewards, terminated = data.rewards[start:end], bool(data.terminals[end - 1])
+        found[start:end] = rule.of_episode(rewards, terminated=terminated)
+        start = end
+    return found

@@ -75,6 +75,10 @@ class OnlineRunner:
         share = moment.by_guide.reshape(-1, self._num_envs).mean(1, dtype=np.float32)
         return metrics, episodes, share
 
+    def latest_actions(self, count: int) -> Float[NDArray[Any], "S N A"]:
+        """See ``Runner``."""
+        return self.buffer.latest_actions(count)
+
     def state_dict(self) -> dict[str, Any]:
         return {
             "steps": self.steps,

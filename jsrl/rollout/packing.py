@@ -20,6 +20,9 @@ from jsrl.core.transitions import TransitionBatch
 SCALARS = ("reward", "discount", "terminated", "truncated", "by_guide", "share", "stage")
 """The last columns of a row."""
 
+RETURN_TO_GO = "return_to_go"
+"""A further column, for learners that ask for it."""
+
 Images = Mapping[str, UInt8[Tensor, "S B C H W"]]
 
 
@@ -34,17 +37,22 @@ class RowLayout:
         vector_size: O.
         action_size: A; 1 for a choice.
         chooses: whether actions are choices.
+        returns_to_go: whether there is a column for the return-to-go.
     """
 
     vector_size: int
     action_size: int
     chooses: bool
+    returns_to_go: bool = False
 
     @classmethod
-    def of(cls, observation: ObservationSpec, actions: ActionSpec) -> "RowLayout":
+    def of(
+        cls, observation: ObservationSpec, actions: ActionSpec, *, returns_to_go: bool = False
+    ) -> "RowLayout":
         """The layout for an environment."""
         chooses = not isinstance(actions, BoxActions)
-        return cls(observation.size, 1 if chooses else actions.size, chooses)
+        size = 1 if chooses else actions.size
+        return cls(observation.size, size, chooses, returns_to_go)
 
     @property
     def vector(self) -> slice:
@@ -65,12 +73,17 @@ class RowLayout:
         return 2 * self.vector_size + self.action_size
 
     @property
+    def scalar_names(self) -> tuple[str, ...]:
+        """The columns behind the vectors, in their order."""
+        return (*SCALARS, RETURN_TO_GO) if self.returns_to_go else SCALARS
+
+    @property
     def width(self) -> int:
-        return self.scalars + len(SCALARS)
+        return self.scalars + len(self.scalar_names)
 
     def column(self, name: str) -> int:
-        """The column of one of ``SCALARS``."""
-        return self.scalars + SCALARS.index(name)
+        """The column of one of ``scalar_names``."""
+        return self.scalars + self.scalar_names.index(name)
 
 
 @dataclass(frozen=True)
@@ -85,19 +98,14 @@ class PackedTransitions:
         """The minibatch as named tensors, which are views of the rows."""
         rows = self.rows
         action = rows[..., layout.action]
-        *fields, stage = rows[..., layout.scalars :].unbind(-1)
-        reward, discount, terminated, truncated, by_guide, share = fields
+        scalars = dict(
+            zip(layout.scalar_names, rows[..., layout.scalars :].unbind(-1), strict=True)
+        )
         return TransitionBatch(
             observation=Observation(rows[..., layout.vector], self.images),
             action=action[..., 0].long() if layout.chooses else action,
-            reward=reward,
-            discount=discount,
             next_observation=Observation(rows[..., layout.next_vector], self.next_images),
-            terminated=terminated,
-            truncated=truncated,
-            by_guide=by_guide,
-            share=share,
-            stage=stage,
+            **scalars,
             side_by_side=None if layout.chooses else rows[..., : layout.action.stop],
         )
 

@@ -3,7 +3,7 @@
 Shapes: T steps, S seeds, E environments of a seed, A action size, B = T * E samples of a seed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
+from jsrl.core.rollouts import RolloutBatch
 
 
 def generalised_advantages(
@@ -46,39 +47,19 @@ def generalised_advantages(
 
 
 @dataclass(frozen=True)
-class RolloutBatch:
-    """B steps of each of S seeds from one rollout.
-
-    Args:
-        observation: what was seen.
-        action: what was done, float32 ``[S, B, A]`` or int64 ``[S, B]``.
-        log_prob: of the action under the policy that acted.
-        value: V of the observation at the time.
-        advantage: as ``generalised_advantages`` has it.
-        value_target: the advantage plus the value, which a critic learns.
-    """
-
-    observation: Observation
-    action: Shaped[Tensor, "S B *A"]
-    log_prob: Float[Tensor, "S B"]
-    value: Float[Tensor, "S B"]
-    advantage: Float[Tensor, "S B"]
-    value_target: Float[Tensor, "S B"]
-
-
-@dataclass(frozen=True)
 class RolloutStep:
     """One step of every environment.
 
     Args:
         observation: what was seen.
-        action: what was done.
-        log_prob: of the action under the policy that acted.
+        action: what the exploration-policy drew, also where the guide acted.
+        log_prob: of that under the exploration-policy.
         value: V of the observation.
         final_value: V of the true successor; asked for where a time limit cut an episode.
         reward: of the step.
         terminated: where the task ended the episode.
         truncated: where a time limit cut it.
+        by_guide: where the guide acted: these steps weigh nothing.
     """
 
     observation: Observation
@@ -89,6 +70,13 @@ class RolloutStep:
     reward: Float[Tensor, "S E"]
     terminated: Bool[Tensor, "S E"]
     truncated: Bool[Tensor, "S E"]
+    by_guide: Bool[Tensor, "S E"]
+
+
+CPU = torch.device("cpu")
+
+FIELDS = tuple(field.name for field in fields(RolloutStep) if field.name != "observation")
+"""Those that are one tensor each."""
 
 
 class RolloutStore:
@@ -98,12 +86,19 @@ class RolloutStore:
         length: T.
         discount: γ.
         trace: λ of the advantages.
+        device: where the steps are.
 
     Raises:
         UserError: for values out of range.
     """
 
-    def __init__(self, length: int, discount: float, trace: float) -> None:
+    def __init__(
+        self,
+        length: int,
+        discount: float,
+        trace: float,
+        device: torch.device = CPU,
+    ) -> None:
         if length < 1:
             raise UserError(f"a rollout of {length} steps was asked for; give at least 1")
         for name, value in (("discount", discount), ("trace", trace)):
@@ -112,6 +107,7 @@ class RolloutStore:
         self.length = length
         self._discount = discount
         self._trace = trace
+        self._device = device
         self._steps: list[RolloutStep] = []
         self._whole: RolloutBatch | None = None
 
@@ -156,19 +152,14 @@ class RolloutStore:
             self._discount,
             self._trace,
         )
-        first = self._steps[0].observation
-        images = {
-            name: _by_seed(torch.stack([step.observation.images[name] for step in self._steps]))
-            for name in first.images
-        }
-        vectors = torch.stack([step.observation.vector for step in self._steps])
         self._whole = RolloutBatch(
-            observation=Observation(_by_seed(vectors), images),
+            observation=self._observations().for_each(_by_seed),
             action=_by_seed(self._stacked("action")),
             log_prob=_by_seed(self._stacked("log_prob")),
             value=_by_seed(values),
             advantage=_by_seed(advantages),
             value_target=_by_seed(advantages + values),
+            weight=_by_seed((~self._stacked("by_guide")).to(values.dtype)),
         )
 
     def sample(self, indices: Int[Tensor, "S B"]) -> RolloutBatch:
@@ -181,14 +172,14 @@ class RolloutStore:
         if whole is None:
             raise ValueError("a rollout gives minibatches once it is finished: call finish first")
         rows = torch.arange(len(indices), device=indices.device).unsqueeze(1)
-        images = {name: image[rows, indices] for name, image in whole.observation.images.items()}
         return RolloutBatch(
-            observation=Observation(whole.observation.vector[rows, indices], images),
+            observation=whole.observation[rows, indices],
             action=whole.action[rows, indices],
             log_prob=whole.log_prob[rows, indices],
             value=whole.value[rows, indices],
             advantage=whole.advantage[rows, indices],
             value_target=whole.value_target[rows, indices],
+            weight=whole.weight[rows, indices],
         )
 
     def clear(self) -> None:
@@ -197,33 +188,41 @@ class RolloutStore:
         self._whole = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The steps so far; advantages are worked out anew."""
-        return {"steps": [_plain(step) for step in self._steps]}
+        """The steps so far; advantages are worked out anew.
+
+        Each field is one tensor, since a file of thousands of small ones takes seconds to write.
+        """
+        if not self._steps:
+            return {}
+        observations = self._observations()
+        return {
+            "vector": observations.vector.cpu(),
+            "images": {name: image.cpu() for name, image in observations.images.items()},
+            **{name: self._stacked(name).cpu() for name in FIELDS},
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue a rollout where ``state_dict`` was taken."""
         self.clear()
-        for plain in state["steps"]:
-            fields = {
-                name: value for name, value in plain.items() if name not in ("vector", "images")
-            }
-            self.add(
-                RolloutStep(observation=Observation(plain["vector"], plain["images"]), **fields)
-            )
+        if not state:
+            return
+        observations = Observation(state["vector"], state["images"]).to(self._device)
+        fields_of_all = {name: state[name].to(self._device) for name in FIELDS}
+        for number in range(len(state["vector"])):
+            one = {name: values[number] for name, values in fields_of_all.items()}
+            self.add(RolloutStep(observation=observations[number], **one))
 
     def _stacked(self, name: str) -> Tensor:
         return torch.stack([getattr(step, name) for step in self._steps])
 
+    def _observations(self) -> Observation:
+        """What was seen in all steps, ``[T, S, E]``."""
+        seen = [step.observation for step in self._steps]
+        images = {
+            name: torch.stack([each.images[name] for each in seen]) for name in seen[0].images
+        }
+        return Observation(torch.stack([each.vector for each in seen]), images)
+
 
 def _by_seed(steps: Shaped[Tensor, "T S E *rest"]) -> Shaped[Tensor, "S B *rest"]:
     return steps.transpose(0, 1).flatten(1, 2)
-
-
-def _plain(step: RolloutStep) -> dict[str, Any]:
-    names = ("action", "log_prob", "value", "final_value", "reward", "terminated", "truncated")
-    observation = step.observation
-    return {
-        "vector": observation.vector,
-        "images": dict(observation.images),
-        **{name: getattr(step, name) for name in names},
-    }

@@ -38,18 +38,22 @@ class Segments:
 
     def add(
         self, follows: Bool[np.ndarray, "S E"] | None, ended: Bool[np.ndarray, "S E"] | None
-    ) -> None:
+    ) -> list[tuple[int, Int[np.ndarray, " n"]]]:
         """One more transition of every environment.
 
         Args:
             follows: where its observation is the successor of the transition before; None for
                 everywhere.
             ended: where it ended its episode; None for nowhere.
+
+        Returns:
+            For each episode that ended the seed, and the slots of those of its transitions that
+            are held, in their order.
         """
         # Mostly every environment goes on, and the slots were not used before.
         if follows is None and ended is None and self._all_go_on and self._are_fresh():
             self.added += self.num_envs
-            return
+            return []
         if follows is not None:
             broken = (self._first != OPEN) & ~follows
             for seed, env in np.argwhere(broken):
@@ -61,10 +65,12 @@ class Segments:
         self._last[:, : self.num_envs - first] = OPEN
         np.copyto(self._first, numbers, where=self._first == OPEN)
         self.added += self.num_envs
-        if ended is not None:
-            for seed, env in np.argwhere(ended):
-                self._close(seed, env, numbers[env])
         self._all_go_on = ended is None or not ended.any()
+        if ended is None:
+            return []
+        return [
+            (int(seed), self._close(seed, env, numbers[env])) for seed, env in np.argwhere(ended)
+        ]
 
     def _are_fresh(self) -> bool:
         """Whether the next slots hold nothing yet."""
@@ -96,7 +102,8 @@ class Segments:
         self._first = state["first"].numpy().copy()
         self._all_go_on = bool((self._first != OPEN).all())
 
-    def _close(self, seed: int, env: int, last: int) -> None:
+    def _close(self, seed: int, env: int, last: int) -> Int[np.ndarray, " n"]:
+        """End the segment of an environment; the slots that are held of it."""
         first = int(self._first[seed, env])
         # Transitions that were overwritten are left alone.
         gone = self.added - self.capacity - first
@@ -104,3 +111,4 @@ class Segments:
         slots = np.arange(first, last + 1, self.num_envs) % self.capacity
         self._last[seed, slots] = last
         self._first[seed, env] = OPEN
+        return slots

@@ -177,3 +177,18 @@ class Stepper:
         broken = np.logical_not(np.isfinite(actions).all(-1))
         self.non_finite |= broken.reshape(self.shape).any(-1)
         return np.where(broken[:, None], np.float32(0), actions)
+
+
+class Watched:
+    """What steps environments by a stepper of its own, and may be watched."""
+
+    _stepper: Stepper
+
+    @property
+    def observer(self) -> StepObserver | None:
+        """What watches the policies act."""
+        return self._stepper.observer
+
+    @observer.setter
+    def observer(self, observer: StepObserver | None) -> None:
+        self._stepper.observer = observer

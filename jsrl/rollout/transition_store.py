@@ -16,11 +16,12 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
+from jsrl.core.returns import UNKNOWN, ReturnsToGo
 from jsrl.core.specs import ActionSpec, ObservationSpec
 from jsrl.core.transitions import Moment, TransitionBatch
 from jsrl.envs.make import Step
 from jsrl.rollout.image_store import ImageStore
-from jsrl.rollout.packing import PackedTransitions, RowLayout
+from jsrl.rollout.packing import RETURN_TO_GO, PackedTransitions, RowLayout
 from jsrl.rollout.segments import Segments
 
 
@@ -39,6 +40,8 @@ class TransitionStore:
         n_step: n, of the returns; fewer steps where an episode ends or has not gone on yet.
         device: where minibatches are wanted; images are stored on the CPU in any case.
         directory: for memory-mapped images; None keeps them in memory.
+        returns_to_go: how returns to the end of an episode are worked out, once it has ended; None
+            leaves them out.
 
     Raises:
         UserError: for values out of range, or a folder that cannot hold the images.
@@ -56,6 +59,7 @@ class TransitionStore:
         n_step: int = 1,
         device: torch.device,
         directory: Path | None = None,
+        returns_to_go: ReturnsToGo | None = None,
     ) -> None:
         if n_step < 1:
             raise UserError(f"n_step={n_step} must be at least 1, the number of steps of a return")
@@ -68,7 +72,8 @@ class TransitionStore:
         self.n_step = n_step
         self.discount = discount
         self.device = device
-        self.layout = RowLayout.of(spec, actions)
+        self.layout = RowLayout.of(spec, actions, returns_to_go=returns_to_go is not None)
+        self._returns_to_go = returns_to_go
         self._rows = torch.zeros(num_seeds, capacity, self.layout.width, device=device)
         # On the CPU NumPy writes into the tensor's memory: no copy through another tensor.
         self._view = self._rows.numpy() if device.type == "cpu" else None
@@ -122,11 +127,15 @@ class TransitionStore:
         values = (
             *(step.rewards, discount, step.terminated, step.truncated),
             *(moment.by_guide, ~moment.by_guide, moment.stages),
+            *(() if self._returns_to_go is None else (UNKNOWN,)),
         )
         for column, value in zip(self._scalars, values, strict=True):
             column[...] = value
         self._write(self._step)
-        self._segments.add(follows, ended.reshape(shape) if some_ended else None)
+        over = self._segments.add(follows, ended.reshape(shape) if some_ended else None)
+        if self._returns_to_go is not None:
+            for seed, slots in over:
+                self._write_returns(self._returns_to_go, seed, torch.from_numpy(slots))
 
     def sample(self, indices: Int[Tensor, "S B"]) -> TransitionBatch:
         """The transitions at ``indices``, each counted from 0 within its own seed's storage."""
@@ -223,6 +232,16 @@ class TransitionStore:
             else:
                 staged = torch.from_numpy(np.ascontiguousarray(part)).pin_memory()
                 self._rows[:, place : place + part.shape[1]].copy_(staged, non_blocking=True)
+
+    def _write_returns(self, rule: ReturnsToGo, seed: int, slots: Int[Tensor, " n"]) -> None:
+        """Work out the returns-to-go of an episode that has just ended."""
+        places = slots.to(self.device)
+        rewards, terminated = (
+            self._rows[seed, places, self.layout.column(name)].cpu().numpy()
+            for name in ("reward", "terminated")
+        )
+        found = torch.from_numpy(rule.of_episode(rewards, terminated=bool(terminated[-1])))
+        self._rows[seed, places, self.layout.column(RETURN_TO_GO)] = found.to(self.device)
 
     def _at(self, indices: Int[Tensor, "S B"]) -> Float[Tensor, "S B width"]:
         flat = (indices + self._offsets).reshape(-1)

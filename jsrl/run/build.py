@@ -115,7 +115,8 @@ def watch_settings(config: MonitorConfig, *, shared_by: int, rolling: bool) -> W
         reference=config.reference,
         rolling=rolling,
         detector=DetectorSettings(
-            config.permutations, config.rows_per_episode, tuple(config.time_bins)
+            *(config.permutations, config.rows_per_episode),
+            *(tuple(config.time_bins), tuple(config.margins)),
         ),
     )
 

@@ -9,6 +9,7 @@ from jsrl.core.streams import checked_seed
 from jsrl.guides import guides
 from jsrl.guides.network import RunOptions
 from jsrl.jumpstart.curricula import DecidingOptions
+from jsrl.learners import learners
 from jsrl.monitor.config import MonitorConfig
 from jsrl.networks.activations import make_activation
 from jsrl.run.build import NETWORKS, network_layers, watch_settings
@@ -35,6 +36,7 @@ def check(config: TrainConfig) -> None:
     _check_ranges(config)
     _check_replay(config)
     _check_guide(config)
+    _check_learner(config)
     _check_data(config)
 
 
@@ -180,9 +182,40 @@ def _check_guide(config: TrainConfig) -> None:
         )
 
 
+def _check_learner(config: TrainConfig) -> None:
+    """What the learner can be given to learn from, and in what portions."""
+    if not config.learner.learns_offline:
+        _check_nothing_of_others(config)
+    config.learner.check_run(config.env.num_envs, config.online.steps)
+
+
+def _check_nothing_of_others(config: TrainConfig) -> None:
+    """That a learner from its own newest steps is given nothing else to learn from."""
+    online, replay = config.online, config.replay
+    share, warmup = online.offline_fraction, online.critic_warmup_steps
+    given = [
+        (config.dataset.kind != "none", f"dataset={config.dataset.kind}", "set dataset=none"),
+        (config.guide.pretrained, f"guide={config.guide.kind}", "choose another guide"),
+        (offline_fraction(share) != 0, f"online.offline_fraction={share}", "set it to 0"),
+        (warmup > 0, f"online.critic_warmup_steps={warmup}", "set it to 0"),
+        (replay.relabel is not None, f"replay.relabel={replay.relabel}", "leave it out"),
+        (replay.directory is not None, f"replay.directory={replay.directory}", "leave it out"),
+    ]
+    others = [name for name in learners.names() if learners[name].options.learns_offline]
+    for is_given, key, instead in given:
+        if is_given:
+            raise UserError(
+                f"{key} is of no use to learner={config.learner.kind}, which learns from the "
+                f"newest steps of its own policy alone; {instead}, or choose "
+                f"learner={' or learner='.join(others)}"
+            )
+
+
 def _check_data(config: TrainConfig) -> None:
     """What needs offline data, and what can only be learnt from them."""
     online, without = config.online, config.dataset.kind == "none"
+    if config.learner.needs_dataset:
+        _check_needed_data(config)
     if without and config.guide.pretrained and config.offline.updates > 0:
         raise UserError(
             f"guide={config.guide.kind} is pre-trained on a dataset, but dataset=none; choose a "
@@ -198,4 +231,28 @@ def _check_data(config: TrainConfig) -> None:
             f"learner={config.learner.kind} learns from offline data alone, but "
             f"online.steps={online.steps}; set online.steps=0, or choose a learner that learns "
             "online"
+        )
+
+
+def _check_needed_data(config: TrainConfig) -> None:
+    """That a learner which needs offline data is given some."""
+    online, own = config.online, config.learner
+    named, others = f"learner={own.kind}", []
+    for name in learners.names():
+        other = learners[name].options
+        alike = set(other.acts_by) & set(own.acts_by) and name not in learners.with_option("target")
+        learns = other.learns_online and other.learns_offline
+        if learns and not other.needs_dataset and alike:
+            others.append(name)
+    if config.dataset.kind == "none":
+        raise UserError(
+            f"{named} needs offline data, but dataset=none; choose a dataset, or a learner that "
+            f"does without: {', '.join(others)}"
+        )
+    collects, share = online.steps > 0, offline_fraction(online.offline_fraction)
+    if collects and config.start == "cold" and share == 0:
+        raise UserError(
+            f"{named} needs offline data, but with start=cold and online.offline_fraction="
+            f"{online.offline_fraction} it never sees any; set online.offline_fraction=0.5, or "
+            f"choose a learner that does without: {', '.join(others)}"
         )

@@ -9,16 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
 from jsrl.core.protocols import (
+    Consumes,
     FreezesSeeds,
     Guide,
     HasTwinValues,
     Learner,
+    OnPolicyLearner,
     Policy,
     SavablePolicy,
     StartsFromState,
@@ -26,7 +27,7 @@ from jsrl.core.protocols import (
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
-from jsrl.guides.network import OfflineOptions, RunOptions
+from jsrl.guides.network import OfflineOptions
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
@@ -34,8 +35,10 @@ from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.evaluator import Evaluator
 from jsrl.rollout.hindsight import Hindsight
+from jsrl.rollout.on_policy import OnPolicyRunner
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
+from jsrl.rollout.runner import Runner
 from jsrl.rollout.transition_store import TransitionStore
 from jsrl.run.build import (
     build_dataset,
@@ -45,6 +48,7 @@ from jsrl.run.build import (
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
+from jsrl.run.starting_networks import networks_of_guides_run
 from jsrl.run.stores import offline_store, online_store
 from jsrl.settings.schema import TrainConfig
 
@@ -118,7 +122,7 @@ class Components:
             (self.config.env.num_envs, self.config.evaluation.num_envs),
             Streams(self.config.seeds, ("monitor",)),
             folder,
-            self.spec.observation,
+            self.spec,
             self.learner.twin_values if isinstance(self.learner, HasTwinValues) else None,
         )
         self.runner.collector.observer = monitor.online
@@ -168,7 +172,7 @@ class Components:
         if self.guide_learner is not None:
             state, rows = self.guide_learner.state_dict(), list(range(len(seeds)))
         else:
-            state, rows = self._other_learner()
+            state, rows = networks_of_guides_run(self.config, self.learner.policy())
         if not isinstance(self.learner, StartsFromState):
             raise UserError(
                 f"start={start} needs a learner with start_from(state, rows, only_actor); "
@@ -262,7 +266,30 @@ class Components:
             self.device,
         )
 
-    def _runner(self) -> OnlineRunner:
+    def _runner(self) -> Runner:
+        """What steps and learns, as the learner needs it."""
+        num_envs = self.config.env.num_envs
+        collector = Collector(
+            Environments(self.settings, len(self.config.seeds) * num_envs),
+            self.spec,
+            num_envs,
+            self.sources.streams("environment", "collector"),
+            self.device,
+        )
+        order = self.sources.streams("minibatch_order", "online")
+        draws = self.sources.streams("learner", "online")
+        if self.learner.needs.data is not Consumes.ROLLOUTS:
+            return self._replay_runner(collector, order, draws)
+        if not isinstance(self.learner, OnPolicyLearner):
+            raise UserError(
+                f"learner={self.config.learner.kind} needs {Consumes.ROLLOUTS.value}, but "
+                f"{type(self.learner).__name__} lacks some of what OnPolicyLearner of "
+                "jsrl.core.protocols asks for; give it rollouts, explore, values, draws and update"
+            )
+        return OnPolicyRunner(collector, self.learner, order, draws, self.device)
+
+    def _replay_runner(self, collector: Collector, order: Streams, draws: Streams) -> OnlineRunner:
+        """What learns from a replay of single steps."""
         config = self.config
         num_envs = config.env.num_envs
         store = online_store(config, self.spec, self.learner.needs, self.device)
@@ -270,18 +297,12 @@ class Components:
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size
         return OnlineRunner(
-            Collector(
-                Environments(self.settings, len(config.seeds) * num_envs),
-                self.spec,
-                num_envs,
-                self.sources.streams("environment", "collector"),
-                self.device,
-            ),
+            collector,
             store,
             Replay(offline, store, size, fraction, self.device, self._hindsight(store)),
             self.learner,
-            self.sources.streams("minibatch_order", "online"),
-            self.sources.streams("learner", "online"),
+            order,
+            draws,
             num_envs,
             config.online.updates_per_step,
             config.online.learning_starts,
@@ -306,18 +327,6 @@ class Components:
                 f"guide={self.config.guide.kind} has a memory, so evaluation needs a "
                 f"copy of its own, but it cannot be copied by copy.deepcopy: {error}"
             ) from error
-
-    def _other_learner(self) -> tuple[dict[str, Any], list[int]]:
-        """The learner's state in the run that the guide comes from, and the rows of our seeds."""
-        guide = self.config.guide
-        assert isinstance(guide, RunOptions) and guide.path is not None
-        state = load_checkpoint(newest_checkpoint(Path(guide.path)))
-        rows = [
-            state["seeds"].index(seed if guide.seed is None else guide.seed)
-            for seed in self.config.seeds
-        ]
-        wanted = state["guide_learner"] if guide.which == "guide" else state["learner"]
-        return wanted, rows
 
     def _check_time_limit(self) -> None:
         steps, limit = self.config.curriculum.given_guide_steps, self.spec.max_episode_steps

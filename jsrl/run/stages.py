@@ -3,7 +3,8 @@
 How far a stage has come is in the run's ``Clock``, which every checkpoint holds.
 """
 
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
@@ -16,37 +17,37 @@ from jsrl.run.state import MEASURE, OFFLINE, ONLINE, WARM_UP, RunState
 from jsrl.run.summary import summarise_evaluations, versions
 
 
-class Stage(Protocol):
-    """A part of a run that can be left at any update or step, and resumed."""
+class Stage(ABC):
+    """A part of a run that can be left at any update or step, and resumed.
+
+    Args:
+        state: of the run.
+    """
 
     name: ClassVar[str]
     """What the clock of a checkpoint calls the stage."""
-
-    @property
-    def is_done(self) -> bool:
-        """Whether nothing of it is left."""
-        ...
-
-    def begin(self) -> None:
-        """Make ready what it needs. The checkpoint after that is of this stage."""
-        ...
-
-    def run(self) -> None:
-        """All of it that is left."""
-        ...
-
-
-class PreTraining:
-    """Offline pre-training of the learner whose policy becomes the guide."""
-
-    name: ClassVar[str] = OFFLINE
 
     def __init__(self, state: RunState) -> None:
         self._state = state
 
     @property
     def is_done(self) -> bool:
+        """Whether nothing of it is left."""
         return self._state.clock.is_past(self.name)
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Make ready what it needs. The checkpoint after that is of this stage."""
+
+    @abstractmethod
+    def run(self) -> None:
+        """All of it that is left."""
+
+
+class PreTraining(Stage):
+    """Offline pre-training of the learner whose policy becomes the guide."""
+
+    name: ClassVar[str] = OFFLINE
 
     def begin(self) -> None:
         """A run begins with this stage, and has nothing before it."""
@@ -71,17 +72,10 @@ class PreTraining:
             state.save_if_due(done)
 
 
-class MeasuringTheGuide:
+class MeasuringTheGuide(Stage):
     """How well the guide does alone, how many steps it takes (H1), and the curricula from that."""
 
     name: ClassVar[str] = MEASURE
-
-    def __init__(self, state: RunState) -> None:
-        self._state = state
-
-    @property
-    def is_done(self) -> bool:
-        return self._state.clock.is_past(self.name)
 
     def begin(self) -> None:
         """The pre-trained policy is frozen, and is the guide from here on."""
@@ -102,17 +96,10 @@ class MeasuringTheGuide:
         state.evaluation.record({"guide": scores.per_seed}, state.curricula, 0)
 
 
-class CriticWarmUp:
+class CriticWarmUp(Stage):
     """The guide acts to the end of every episode, and only the critic learns from that."""
 
     name: ClassVar[str] = WARM_UP
-
-    def __init__(self, state: RunState) -> None:
-        self._state = state
-
-    @property
-    def is_done(self) -> bool:
-        return self._state.clock.is_past(self.name)
 
     def begin(self) -> None:
         """The exploration-policy starts as ``start`` says, and its learner in this phase."""
@@ -139,7 +126,7 @@ class CriticWarmUp:
             state.save_if_due(clock.warmup_steps)
 
 
-class OnlineLearning:
+class OnlineLearning(Stage):
     """Jump-Start RL: step, learn, evaluate, and let the curricula move on.
 
     The one feedback of the method, from an evaluation to the next number of guide steps, is here
@@ -147,9 +134,6 @@ class OnlineLearning:
     """
 
     name: ClassVar[str] = ONLINE
-
-    def __init__(self, state: RunState) -> None:
-        self._state = state
 
     @property
     def is_done(self) -> bool:
@@ -200,7 +184,7 @@ class OnlineLearning:
     def _latest_actions(self) -> np.ndarray:
         """The actions of every seed since the evaluation before, for a histogram."""
         components = self._state.components
-        return components.runner.buffer.latest_actions(self._state.config.evaluation.interval)
+        return components.runner.latest_actions(self._state.config.evaluation.interval)
 
     def _check_inputs(self) -> None:
         """Tell of inputs that are not like those before; learning goes on."""
@@ -210,16 +194,13 @@ class OnlineLearning:
                 state.recorder.say(line)
 
 
-class FinalEvaluation:
+class FinalEvaluation(Stage):
     """Evaluates the final policy, draws the learning curve, and writes the summary.
 
     A checkpoint has no name for it: where it was interrupted, it is done again from its beginning.
     """
 
     name: ClassVar[str] = ONLINE
-
-    def __init__(self, state: RunState) -> None:
-        self._state = state
 
     @property
     def is_done(self) -> bool:

@@ -23,6 +23,7 @@ def start_lines(components: Components) -> list[str]:
     lines.append(env_action_line(components.spec))
     lines.append(_guide_line(components))
     lines.append(time_limit_line(components.spec))
+    lines.append(config.learner.run_line(config.env.num_envs, config.online.steps))
     transform = config.learner.reward_transform()
     if transform is not None:
         lines.append(reward_line(*transform))

@@ -31,6 +31,7 @@ def offline_store(
         n_step=needs.n_step,
         device=device,
         action_clip=config.learner.data_action_clip,
+        returns_to_go=needs.returns_to_go,
     )
 
 
@@ -51,6 +52,7 @@ def online_store(
         n_step=needs.n_step,
         device=device,
         directory=image_folder(config.replay.directory, spec),
+        returns_to_go=needs.returns_to_go,
     )
 
 

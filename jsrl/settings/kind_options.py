@@ -36,6 +36,14 @@ ACTIVATIONS = {
     for networks in [learners[name].options.networks]
 }
 
+ONLINE = {
+    name: ALL if options.learns_offline else ("steps",)
+    for name in learners.names()
+    for options in [learners[name].options]
+    if options.learns_online
+}
+"""Learners from rollouts have no replay, and choose themselves when they update."""
+
 Table = Mapping[Any, tuple[str, ...]]
 GROUPS: Mapping[str, tuple[str, Table]] = {
     **{
@@ -50,6 +58,7 @@ GROUPS: Mapping[str, tuple[str, Table]] = {
         "guide.kind",
         {name: ALL if guides[name].options.pretrained else () for name in guides.names()},
     ),
+    "online": ("learner.kind", ONLINE),
     "replay": (
         "replay.relabel",
         {"her": ALL, None: ("directory", "relabel")},
@@ -81,6 +90,8 @@ OF_COMMANDS: Mapping[str, Mapping[str, str]] = {
 
 WITHOUT_EFFECT: Mapping[str, Any] = {
     "offline.updates": 0,
+    "online.offline_fraction": 0,
+    "online.critic_warmup_steps": 0,
     **{
         f"{registry.group}.{option}": value
         for registry in REGISTRIES

@@ -6,6 +6,13 @@
 What it learns is a policy of a class of its own, registered below, so that ``jsrl evaluate``,
 ``jsrl export``, ``jsrl monitor``, ``jsrl.load_policy`` and ``guide=run`` work with the run. Each of
 them imports this file to make the policy again.
+
+A learner is called with the keywords ``streams``, ``observation_size``, ``action_size``,
+``batch_size`` and ``device``, and with those of ``learner.arguments``. One with a parameter
+``observation`` is given the ``ObservationSpec`` of the environment as well (its images, and which
+columns of the vector are what), and one with ``actions`` its bounds, or how many choices there are;
+both are in ``jsrl.core.specs``. Before the run begins, its policy is asked for the mode at an
+observation of zeros, and has to answer float32 ``[S, 1, A]`` in [-1, 1], or int64 ``[S, 1]``.
 """
 
 import copy

@@ -78,7 +78,7 @@ def test_the_options_of_the_chosen_logger_are_shown_and_those_of_others_are_not(
 def test_help_of_what_does_not_compose_says_why(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    outcome = call(monkeypatch, capfd, "train", "--help", "learner=ppo")
+    outcome = call(monkeypatch, capfd, "train", "--help", "learner=ppx")
     assert outcome.status == 2
-    assert "learner=ppo" in outcome.err
+    assert "learner=ppx" in outcome.err
     assert len(outcome.err.splitlines()) == 1

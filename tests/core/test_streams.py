@@ -132,3 +132,13 @@ def test_a_seed_that_is_left_out_draws_nothing(draw):
     assert torch.equal(some, torch.stack([torch.zeros(4), first[1]]))
     after = getattr(asked, draw)("noise", (4,))
     assert torch.equal(after, torch.stack([first[0], second[1]]))
+
+
+def test_a_permutation_has_every_number_once_and_is_the_seeds_own():
+    together, alone = Streams([3, 5]).child("order"), Streams([5]).child("order")
+    first, second = (together.permutation("epoch", 50) for _ in range(2))
+    assert first.dtype == torch.int64
+    for order in (*first, *second):
+        assert sorted(order.tolist()) == list(range(50))
+    assert len({tuple(order.tolist()) for order in (*first, *second)}) == 4
+    assert torch.equal(alone.permutation("epoch", 50), first[1:])

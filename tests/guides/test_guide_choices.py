@@ -126,9 +126,11 @@ def test_a_wrong_shape_and_bounds_of_real_numbers_are_refused(source):
         ForeignGuide(rows, GuideView(), SPEC, 2, "wide", "0").act(
             observations(2, 4, 3), None, everyone()
         )
-    view = GuideView(action_low=3, action_high=6)
-    with pytest.raises(UserError, match=r"takes a choice among 4; leave guide\.action_low"):
-        python_guide(f"{source}:largest", {"start": 3}, view, SPEC, 1)
+    for low, high in ((3, 7), (0.5, 3.5), ([0, 0], [3, 3])):
+        with pytest.raises(UserError, match=r"not the first and the last of the 4 choices"):
+            GuideView(action_low=low, action_high=high).bind(SPEC)
+    with pytest.raises(UserError, match=r"set without guide\.action_high"):
+        GuideView(action_low=0).bind(SPEC)
 
 
 def test_single_rows_and_a_hidden_memory_are_found_out_before_the_run(source):
@@ -202,6 +204,25 @@ def test_an_exported_policy_is_a_guide_that_chooses_as_the_policy(tmp_path, spec
     for make, ending in ((torchscript_guide, ".torchscript.pt"), (onnx_guide, ".onnx")):
         guide = make(tmp_path / f"policy{ending}", GuideView(), spec, 1)
         assert torch.equal(guide.act(obs, None, everyone(1, 30)), expected)
+
+
+def test_a_file_that_chooses_from_0_is_a_guide_once_its_numbers_are_given(tmp_path):
+    policy, obs = random_policy([3, 1]), observations(1, 30, 3)
+    export_policy(policy, 1, tmp_path / "policy", units=None)
+    expected = policy.select(1).act(obs, None)
+    assert 0 in expected and len(expected.unique()) > 1
+    for make, ending in ((torchscript_guide, ".torchscript.pt"), (onnx_guide, ".onnx")):
+        path = tmp_path / f"policy{ending}"
+        untold = make(path, GuideView(), SPEC, 1)
+        assert guide_line(untold) is None
+        with pytest.raises(UserError, match=r"needs guide\.action_low=0 and guide\.action_high=3"):
+            untold.act(obs, None, everyone(1, 30))
+        # As the advice says.
+        guide = make(path, GuideView(action_low=0, action_high=3), SPEC, 1)
+        assert torch.equal(guide.act(obs, None, everyone(1, 30)), expected)
+        assert "chooses from 0 (guide.action_low and guide.action_high)" in str(guide_line(guide))
+        assert str(guide_line(guide)).endswith("which jsrl-tests/Choosing-v0 numbers from 3")
+        assert guide.fingerprint != untold.fingerprint
 
 
 def test_guides_of_the_other_kind_of_actions_are_refused(tmp_path):

@@ -1,9 +1,9 @@
-"""The ten-line guide of ``mountaincar_jsrl`` on the real environment."""
+"""The scripted guides of both mountain cars on the real environments."""
 
 import gymnasium as gym
 import numpy as np
 
-from jsrl.guides.mountain_car import push_along
+from jsrl.guides.mountain_car import choose_along, push_along
 
 
 def test_it_reaches_the_flag_from_every_start_and_pays_for_full_force() -> None:
@@ -23,3 +23,19 @@ def test_it_reaches_the_flag_from_every_start_and_pays_for_full_force() -> None:
         returns.append(sum(rewards))
     env.close()
     assert 85 < np.mean(returns) <= 90
+
+
+def test_its_choices_reach_the_flag_well_within_the_time_limit() -> None:
+    env = gym.make("MountainCar-v0")
+    lengths = []
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        steps, ended = 0, False
+        while not ended:
+            choice = choose_along(observation[None])[0]
+            observation, _, terminated, truncated, _ = env.step(choice)
+            steps, ended = steps + 1, terminated or truncated
+        assert terminated
+        lengths.append(steps)
+    env.close()
+    assert max(lengths) < 180

@@ -1,5 +1,6 @@
 """A learner of the user's own, by module:attribute, in the package's online loop."""
 
+import re
 from pathlib import Path
 
 import fakes
@@ -117,10 +118,14 @@ def test_seeds_of_a_custom_learner_are_initialised_alone_as_in_company():
         ({"arguments": {"hiden": [8]}}, "learner.arguments"),
         ({"target": f"{__file__}:OnPolicy", "arguments": {}}, "whole rollouts"),
         ({"target": f"{__file__}:Silent", "arguments": {}}, "Silent' has no attribute needs"),
+        (
+            {"target": f"{__file__}:Mute", "arguments": {}},
+            "gives int, which has no act(obs, streams)",
+        ),
     ],
 )
 def test_what_is_wrong_with_a_custom_learner_is_named(changes, words):
-    with pytest.raises(UserError, match=words.replace(".", r"\.")):
+    with pytest.raises(UserError, match=re.escape(words)):
         build(describe_env(PENDULUM), [0], **changes)
 
 
@@ -133,6 +138,114 @@ def test_one_that_takes_n_step_transitions_is_made_for_any_environment():
         assert learner.sizes == (spec.observation.size, spec.actions.size, 32)
 
 
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (torch.zeros(2, 1, 1).tolist(), "answered a list to"),
+        (torch.zeros(2, 1), "answered float32 [2, 1] to"),
+        (torch.zeros(2, 1, 1).double(), "answered float64 [2, 1, 1] to"),
+        (torch.tensor([[[0.5]], [[2.0]]]), "answered 2 to"),
+        (torch.tensor([[[0.5]], [[-1.001]]]), "answered -1.001 to"),
+        (torch.tensor([[[torch.nan]], [[0.0]]]), "answered nan to"),
+    ],
+)
+def test_an_action_that_is_none_is_told_before_the_run(answers, words):
+    options = {"target": f"{__file__}:Answering", "arguments": {"answers": answers}}
+    with pytest.raises(UserError) as caught:
+        build(describe_env(PENDULUM), [0, 1], **options)
+    told = str(caught.value)
+    assert words in told and "expected float32 [2, 1, 1] from -1 to 1" in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("answers", "words"),
+    [
+        (torch.tensor([[0], [fakes.CHOICES]]), f"answered {fakes.CHOICES} to"),
+        (torch.zeros(2, 1), "answered float32 [2, 1] to"),
+    ],
+)
+def test_a_choice_that_is_none_is_told_before_the_run(answers, words):
+    options = {"target": f"{__file__}:Answering", "arguments": {"answers": answers}}
+    spec = describe_env(EnvSettings(fakes.CHOOSING))
+    with pytest.raises(UserError) as caught:
+        build(spec, [0, 1], **options)
+    told = str(caught.value)
+    assert words in told and f"expected int64 [2, 1] from 0 to {fakes.CHOICES - 1}" in told
+
+
+def test_a_trial_leaves_all_generators_as_they_were():
+    state = torch.get_rng_state()
+    learner = build(describe_env(PENDULUM), [0, 1], target=f"{__file__}:Drawing", arguments={})
+    assert learner.asked == 1
+    assert torch.equal(torch.get_rng_state(), state)
+    assert learner.streams.state_dict() == [{}, {}]
+
+
+def test_the_spaces_are_given_to_whom_takes_them():
+    spec = describe_env(EnvSettings(fakes.PICTURED))
+    learner = build(spec, [0], target=f"{__file__}:Seeing", arguments={})
+    assert learner.spaces == (spec.observation, spec.actions)
+    both = build(spec, [0], target=f"{__file__}:SeeingBoth", arguments={})
+    assert both.spaces == (spec.observation, spec.observation.size, spec.actions.size)
+
+
+class Answering:
+    """Its policy answers what it is told to."""
+
+    needs = DataNeeds(Consumes.TRANSITIONS, (("actor",),))
+
+    def __init__(self, streams, observation_size, action_size, batch_size, device, answers):
+        self.answers = answers
+
+    def policy(self):
+        return self
+
+    def act(self, obs, streams):
+        assert streams is None
+        return self.answers
+
+
+class Drawing(Answering):
+    """Its policy draws from PyTorch's own generator, whatever it is told."""
+
+    def __init__(self, streams, observation_size, action_size, batch_size, device):
+        self.shape, self.streams, self.asked = (len(streams), 1, action_size), streams, 0
+
+    def act(self, obs, streams):
+        self.asked += 1
+        assert obs.vector.shape == (2, 1, 3) and not obs.vector.any()
+        return torch.rand(self.shape)
+
+
+class Seeing(Answering):
+    """Takes the spaces themselves."""
+
+    def __init__(self, streams, observation, actions, batch_size, device):
+        super().__init__(streams, 0, 0, 0, device, torch.zeros(1, 1, actions.size))
+        self.spaces = (observation, actions)
+
+
+class SeeingBoth(Answering):
+    """Takes the one space and the sizes."""
+
+    def __init__(self, streams, observation, observation_size, action_size, batch_size, device):
+        super().__init__(streams, 0, 0, 0, device, torch.zeros(1, 1, action_size))
+        self.spaces = (observation, observation_size, action_size)
+
+
+class Mute:
+    """Has no policy that acts."""
+
+    needs = DataNeeds(Consumes.TRANSITIONS, (("actor",),))
+
+    def __init__(self, streams, observation_size, action_size, batch_size, device):
+        pass
+
+    def policy(self):
+        return 0
+
+
 class NStep:
     """Takes returns of five steps."""
 
@@ -140,6 +253,15 @@ class NStep:
 
     def __init__(self, streams, observation_size, action_size, batch_size, device):
         self.sizes = (observation_size, action_size, batch_size)
+        self.device = device
+
+    def policy(self):
+        return self
+
+    def act(self, obs, streams):
+        chooses = self.sizes[1] == fakes.CHOICES
+        shape = obs.leading if chooses else (*obs.leading, self.sizes[1])
+        return torch.zeros(shape, dtype=torch.int64 if chooses else torch.float32)
 
 
 class OnPolicy:

@@ -178,3 +178,80 @@ def test_each_network_can_have_an_activation_of_its_own():
     assert networks.value.activation == "tanh"
     assert [hasattr(n, "norm_0") for n in (networks.critic, networks.value)] == [True, False]
     assert built("learner=bc", *smooth).policy().mlp.activation_1.beta == 0.5
+
+
+# What the authors' code has for AntMaze; of RLPD, but for the number of target critics.
+OF_SAC = {
+    "rlpd": {
+        "kind": "sac",
+        "critics": 10,
+        "target_critics": 2,
+        "critic_updates": 20,
+        "split_batch": False,
+        "batch_size": 256,
+        "backup_entropy": False,
+        "entropy_per_dimension": -0.5,
+        "hidden": [256, 256, 256],
+        "learning_rate": 3e-4,
+        "actor_learning_rate": None,
+        "reward_scale": 1.0,
+        "reward_shift": -1.0,
+    },
+    "wsrl": {
+        "kind": "sac",
+        "critics": 10,
+        "target_critics": 2,
+        "critic_updates": 4,
+        "split_batch": True,
+        "batch_size": 1024,
+        "backup_entropy": False,
+        "entropy_per_dimension": -0.5,
+        "hidden": [256, 256],
+        "critic_hidden": [256] * 4,
+        "actor_learning_rate": 1e-4,
+        "reward_scale": 10.0,
+        "reward_shift": -5.0,
+    },
+}
+CONSERVATIVE = {
+    "conservative_weight": 5.0,
+    "online_weight": None,
+    "target_gap": 0.8,
+    "sampled_actions": 10,
+    "importance_sampling": True,
+    "max_target_backup": True,
+    "softmax_temperature": 1.0,
+    "backup_entropy": False,
+    "hidden": [256, 256],
+    "critic_hidden": [256] * 4,
+    "learning_rate": 3e-4,
+    "actor_learning_rate": 1e-4,
+    "reward_scale": 10.0,
+    "reward_shift": -5.0,
+    "data_action_clip": 0.99999,
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        *OF_SAC.items(),
+        ("cql", CONSERVATIVE | {"kind": "cql"}),
+        ("cal_ql", CONSERVATIVE | {"kind": "cal_ql", "after_time_limit": "repeat"}),
+    ],
+)
+def test_a_preset_of_soft_actor_critic_has_the_published_numbers(name, expected):
+    options, activation = composed(f"learner={name}")
+    assert {key: getattr(options, key) for key in expected} == expected
+    normalised = name in OF_SAC
+    assert (activation.critic.layer_norm or False, activation.layer_norm) == (normalised, False)
+    # Without sparse rewards these stay as they are.
+    options, _ = composed(f"learner={name}", "env.sparse_reward=false")
+    assert options.reward_transform() == (1.0, 0.0)
+
+
+def test_what_a_preset_sets_elsewhere_can_be_changed_from_the_command_line():
+    _, activation = composed("learner=rlpd", "activation=smelu", "activation.critic.beta=0.5")
+    assert (activation.name, activation.critic.layer_norm) == ("smelu", True)
+    _, activation = composed("learner=rlpd", "activation.critic.layer_norm=false")
+    assert not activation.critic.layer_norm

@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from minibatches import one_seed, random_batch
+from learners.reference_sac import PlainSAC, assert_same_networks
+from minibatches import random_batch
 from small_runs import REACH, metrics, newest_state, train_here
 from specs import box, vector
-from torch.distributions import Normal, TransformedDistribution
-from torch.distributions.transforms import TanhTransform
 
 from jsrl import load_policy
 from jsrl.core.errors import UserError
@@ -22,7 +21,7 @@ from jsrl.learners.sac import SAC, SACOptions
 from jsrl.networks.hidden_layers import HiddenLayers, NetworkLayers
 from jsrl.rollout.learning import learn
 
-ACT, B = 2, 24
+B = 24
 OBSERVATION, ACTIONS = vector(3), box((-1.0, -1.0), (1.0, 1.0))
 CPU = torch.device("cpu")
 BASE = SACOptions(
@@ -38,6 +37,13 @@ KINDS = {
     "sac": BASE,
     "redq": replace(BASE, critics=4, target_critics=2),
     "normalised": replace(BASE, normalise_observations=True, target_entropy=-0.3),
+    "without entropy": replace(
+        BASE,
+        backup_entropy=False,
+        entropy_per_dimension=-0.5,
+        critic_hidden=[9, 8, 7],
+        actor_learning_rate=1e-3,
+    ),
 }
 
 
@@ -52,90 +58,6 @@ def batch(streams, discount=0.99):
     return random_batch(streams, B, OBSERVATION, ACTIONS, discount)
 
 
-class PlainSAC:
-    """One seed of soft actor-critic in PyTorch's own layers, optimiser and distributions."""
-
-    def __init__(self, learner, index):
-        self.options, self.learner, self.index = learner.options, learner, index
-        self.parameters = {
-            name: value[index].detach().double().clone().requires_grad_()
-            for name, value in learner.networks.named_parameters()
-        }
-        self.target = {
-            name: value.detach().clone()
-            for name, value in self.parameters.items()
-            if name.startswith("critic.")
-        }
-        rate = self.options.learning_rate
-        self.optimisers = {
-            part: torch.optim.Adam(
-                [p for name, p in self.parameters.items() if name.startswith(part)], rate
-            )
-            for part in ("actor", "critic", "log_temperature")
-        }
-
-    def observe(self, obs):
-        if not self.options.normalise_observations:
-            return obs
-        actor = self.learner.networks.actor
-        return (obs - actor.observation_mean.double()) / actor.observation_std.double()
-
-    def mlp(self, x, parameters, prefix):
-        for i in range(len(self.options.hidden)):
-            weight, bias = (parameters[f"{prefix}hidden_{i}.{n}"] for n in ("weight", "bias"))
-            x = torch.relu(x @ weight + bias)
-        return x @ parameters[f"{prefix}output.weight"] + parameters[f"{prefix}output.bias"]
-
-    def distribution(self, obs):
-        out = self.mlp(self.observe(obs), self.parameters, "actor.mlp.")
-        mean, log_std = out[:, :ACT], out[:, ACT:].clamp(*self.options.log_std_range)
-        return mean, log_std
-
-    def act(self, obs, noise):
-        mean, log_std = self.distribution(obs)
-        action = torch.tanh(mean + log_std.exp() * noise)
-        said = TransformedDistribution(Normal(mean, log_std.exp()), TanhTransform(cache_size=1))
-        return action, said.log_prob(action.clamp(-1 + 1e-12, 1 - 1e-12)).sum(-1)
-
-    def q(self, obs, action, parameters):
-        pair = torch.cat([self.observe(obs), action], -1)
-        return self.mlp(pair, parameters, "critic.")[..., 0]
-
-    def update(self, transitions, draws, critic_alone=False):
-        o, i = self.options, self.index
-        rows = one_seed(transitions, i, torch.float64)
-        drawn = {name: value[i].double() for name, value in draws.items()}
-        alpha = self.parameters["log_temperature"].detach().exp()
-        action, log_prob = self.act(rows.observation, drawn["noise"])
-        entropy = -float(ACT) if o.target_entropy is None else o.target_entropy
-        gap = (log_prob + entropy).detach()
-        if not critic_alone:
-            self.step("log_temperature", -(self.parameters["log_temperature"] * gap).mean())
-        with torch.no_grad():
-            after, after_log_prob = self.act(rows.next_observation, drawn["next_noise"])
-            q = self.q(rows.next_observation, after, self.target)
-            if o.target_critics is not None:
-                q = q[drawn["ranks"].argsort()[: o.target_critics]]
-            value = q.min(0).values - alpha * after_log_prob
-            reward = o.reward_scale * rows.reward + o.reward_shift
-            target = reward + o.discount**o.n_step * (1 - rows.terminated) * value
-        errors = self.q(rows.observation, rows.action, self.parameters) - target
-        self.step("critic", (errors**2).mean(-1).sum())
-        if not critic_alone:
-            of_action = self.q(rows.observation, action, self.parameters)
-            best = of_action.min(0).values if o.target_critics is None else of_action.mean(0)
-            self.step("actor", (alpha * log_prob - best).mean())
-        for name, tensor in self.target.items():
-            tensor.lerp_(self.parameters[name].detach(), o.target_rate)
-
-    def step(self, part, loss):
-        self.optimisers[part].zero_grad()
-        mine = self.optimisers[part].param_groups[0]["params"]
-        for parameter, gradient in zip(mine, torch.autograd.grad(loss, mine), strict=True):
-            parameter.grad = gradient
-        self.optimisers[part].step()
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_thirty_updates_agree_with_a_second_implementation(kind):
     # With other seeds an input of a ReLU may be so near 0 that float32 and float64 disagree on it.
@@ -147,14 +69,6 @@ def test_thirty_updates_agree_with_a_second_implementation(kind):
         for one in plain:
             one.update(transitions, draws)
     assert_same_networks(learner, plain)
-
-
-def assert_same_networks(learner, plain):
-    for name, value in learner.networks.named_parameters():
-        for i, one in enumerate(plain):
-            expected = one.target[name.removeprefix("target_")] if "target" in name else None
-            expected = one.parameters[name] if expected is None else expected
-            torch.testing.assert_close(value[i].double(), expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("layer_norm", [False, True])
@@ -202,6 +116,27 @@ def test_several_minibatches_of_n_step_returns_train_what_they_say():
                 one.update(transitions, draws, critic_alone=number < 3)
     assert len(replay.drawn) == 8 * 4
     assert_same_networks(learner, plain)
+
+
+def test_parts_of_a_minibatch_train_the_critics_and_all_of_it_the_actor():
+    """As in WSRL: every fourth transition is in the same part."""
+    options = replace(BASE, critics=3, target_critics=2, critic_updates=4, split_batch=True)
+    learner = make([4, 5], options)
+    assert learner.needs.batches == (("temperature", "critic", "actor"),)
+    plain, streams = [PlainSAC(learner, i) for i in range(2)], Streams([4, 5]).child("batches")
+    for _ in range(8):
+        transitions, draws = batch(streams), learner.draws(streams)
+        learner.update(transitions, draws)
+        for part in range(4):
+            some = {n: d[:, part] if n == "ranks" else d[:, part::4] for n, d in draws.items()}
+            for one in plain:
+                one.update(transitions.part(part, 4), some, critic_alone=True)
+        for one in plain:
+            one.update(transitions, draws, actor_alone=True)
+    assert_same_networks(learner, plain)
+    learner.start_phase(Phase.CRITIC_WARMUP, 5)
+    critics = {"critic", "target_critic"}
+    assert moved_by(learner, learner.needs.batches[0], streams) == critics
 
 
 def moved_by(learner, networks, streams):
@@ -257,6 +192,9 @@ def test_while_the_critics_warm_up_the_policy_stays():
         ({"n_step": 0}, "learner.n_step=0 must be at least 1"),
         ({"n_step": 2}, "learner.reward_shift=-0.5 would be added once a sum"),
         ({"critic_updates": 0}, "learner.critic_updates=0 must be at least 1"),
+        ({"critic_updates": 5, "split_batch": True}, "set learner.batch_size=25 or"),
+        ({"critic_hidden": [8, 0]}, "learner.critic_hidden"),
+        ({"actor_learning_rate": 0.0}, "learner.actor_learning_rate=0.0 must be above 0"),
         ({"initial_temperature": 0.0}, "learner.initial_temperature=0.0 must be above 0"),
         ({"discount": 1.5}, "learner.discount=1.5 must lie in"),
         ({"log_std_range": [1.0, 0.0]}, "learner.log_std_range"),

@@ -51,6 +51,7 @@ def random_steps(generator, length, seeds, envs, chance=0.3, pixels=False):
                 reward=normal(),
                 terminated=torch.from_numpy(draw < chance / 2),
                 truncated=torch.from_numpy((draw >= chance / 2) & (draw < chance)),
+                by_guide=torch.from_numpy(draw > 0.8),
             )
         )
     return steps, normal()
@@ -127,6 +128,7 @@ def test_a_minibatch_has_the_fields_of_its_steps():
             step = steps[index // 3]
             assert batch.log_prob[seed, place] == step.log_prob[seed, index % 3]
             assert batch.value[seed, place] == step.value[seed, index % 3]
+            assert batch.weight[seed, place] == 1 - step.by_guide[seed, index % 3].float()
 
 
 def test_a_seed_is_the_same_alone_and_in_company():

@@ -156,6 +156,8 @@ def assert_equal(one, other):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
         if isinstance(mine, torch.Tensor):
             assert torch.equal(mine, theirs), field.name
+        elif mine is None:
+            assert theirs is None, field.name
         else:
             assert torch.equal(mine.vector, theirs.vector), field.name
             assert mine.images.keys() == theirs.images.keys()

@@ -1,5 +1,6 @@
 """A task that is seen from above, from data to export: images through every command."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -119,14 +120,20 @@ def test_it_is_evaluated_reported_and_used_as_a_guide(
     assert summary["failed_seeds"] == []
 
 
-def test_the_monitor_watches_its_layers_in_training_and_says_what_it_cannot_do(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+def test_the_monitor_watches_its_layers_in_training_and_afterwards(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert list((runs / "jump" / "monitor" / "recording").glob("*"))
-    outcome = call(monkeypatch, capfd, "monitor", f"run={runs / 'jump'}")
-    assert outcome.status == 2
-    assert len(outcome.err.splitlines()) == 1
-    assert "recordings hold none" in outcome.err
+    outcome = call(
+        monkeypatch, capfd, "monitor", f"run={runs / 'jump'}", f"output={tmp_path}",
+        "episodes=3", "monitor.reference=6", "monitor.window=1", "monitor.rate_tests=5",
+    )  # fmt: skip
+    assert outcome.status == 0, outcome.err
+    assert "the policy sees images (image), which are not compared" in outcome.out
+    found = json.loads((tmp_path / "violations.json").read_text())
+    assert {layer["layer"] for layer in found["layers"]} == {
+        *("inputs", "mlp.activation_0", "mlp.activation_1", "outputs")
+    }
 
 
 @pytest.mark.parametrize(

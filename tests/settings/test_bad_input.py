@@ -26,6 +26,10 @@ POINTMAZE = ("experiment=pointmaze_jsrl", *TINY, "run_dir=run")
 ALONE = (*REACH, *TINY, "online.offline_fraction=0", "offline.updates=0", "run_dir=run")
 DATA = (*REACH, *TINY, "dataset=d4rl", "guide=offline", "run_dir=run")
 GUIDED = (*ALONE, "curriculum=jsrl")
+ON_POLICY = (
+    *(*REACH, *TINY, "learner=ppo", "dataset=none", "guide=none", "curriculum=none"),
+    *("learner.rollout_length=40", "learner.batch_size=20", "run_dir=run"),
+)
 PYTHON = (*GUIDED, "guide=python")
 
 
@@ -57,7 +61,7 @@ IN_A_PROCESS = [
 HERE = [
     train(POINTMAZE, "curiculum.tolerance=0", says=("did you mean curriculum.tolerance?",)),
     train(POINTMAZE, "online.steps=many", says=("online.steps=many", "'many'", "Integer")),
-    train(POINTMAZE, "learner=ppo", says=("learner=ppo", "iql_official", "bc")),
+    train(POINTMAZE, "learner=ppx", says=("learner=ppx", "iql_official", "did you mean ppo?")),
     train(POINTMAZE, "online.steps", says=("'online.steps'", "key=value")),
     Mistake(("report",), ("runs is not set",)),
     train(
@@ -95,6 +99,36 @@ HERE = [
     train(POINTMAZE, "learner=bc", says=("learner=bc", "online.steps=300")),
     train(POINTMAZE, "learner=custom", says=("learner.target is not set",)),
     train(POINTMAZE, "dataset=none", says=("guide=offline", "dataset=none")),
+    train(POINTMAZE, "learner=ppo", says=("dataset=waypoint", "learner=ppo", "set dataset=none")),
+    train(
+        ON_POLICY, "guide=offline", says=("guide=offline", "learner=ppo", "choose another guide")
+    ),
+    train(
+        ON_POLICY,
+        "guide=random",
+        "online.critic_warmup_steps=20",
+        says=("online.critic_warmup_steps=20", "learner=ppo", "set it to 0"),
+    ),
+    train(
+        ON_POLICY,
+        "online.offline_fraction=0.5",
+        says=("offline_fraction=0.5", "learner=ppo", "set it to 0"),
+    ),
+    train(ON_POLICY, "replay.directory=images", says=("replay.directory=images", "learner=ppo")),
+    train(
+        ON_POLICY, "replay.relabel=her", says=("replay.relabel=her", "learner=ppo", "leave it out")
+    ),
+    train(
+        ON_POLICY,
+        "env.num_envs=3",
+        "learner.batch_size=50",
+        says=("learner.batch_size=50", "120 steps", "set learner.batch_size=40"),
+    ),
+    train(
+        ON_POLICY,
+        "online.steps=39",
+        says=("online.steps=39", "40 steps", "learner.rollout_length"),
+    ),
     train(POINTMAZE, "guide=none", says=("guide=none", "curriculum=jsrl")),
     train(POINTMAZE, "guide=waypoint", "start=warm", says=("start=warm", "guide=waypoint")),
     train(POINTMAZE, "env.success_key=null", says=("env.success_key", "curriculum.metric=return")),

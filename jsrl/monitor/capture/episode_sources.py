@@ -1,7 +1,7 @@
 """Episodes to be tested: from a recording, or from a file of offline data."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,17 +12,19 @@ from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.datasets import Dataset, DatasetWarning, load_hdf5
 from jsrl.monitor.capture.recording import Recording
-from jsrl.monitor.capture.steps import ACTORS, WatchedSteps, steps_of_dataset
+from jsrl.monitor.capture.samples import Sample
+from jsrl.monitor.capture.steps import ACTORS, steps_of_dataset
 
 
 @dataclass(frozen=True)
 class EpisodeSource:
     """Episodes that were recorded every ``interval`` environment steps.
 
-    ``lines`` say what was converted in a file of offline data, and what is doubtful there.
+    They have the activations that were asked for and recorded, and no others. ``lines`` say what
+    was converted in a file of offline data, and what is doubtful there.
     """
 
-    episodes: list[WatchedSteps]
+    episodes: list[Sample]
     interval: int
     lines: tuple[str, ...] = ()
 
@@ -34,6 +36,7 @@ def read_episodes(
     seed: int,
     observation_size: int,
     spec: EnvSpec | None = None,
+    layers: Collection[str] = (),
 ) -> EpisodeSource:
     """The whole episodes of a recording's folder or of an HDF5 file, in order.
 
@@ -45,6 +48,7 @@ def read_episodes(
         observation_size: the size of an observation that is expected.
         spec: the spaces of the environment that the policy acts in. Actions of a file are in its
             units and are clipped as it clips them, unless the file says otherwise.
+        layers: the layers whose recorded activations are read; an HDF5 file has none.
 
     Raises:
         UserError: if the path is neither, holds no whole episode, or has other observations.
@@ -55,7 +59,7 @@ def read_episodes(
         )
     if path.is_dir():
         recording = Recording(path)
-        found = EpisodeSource(recording.episodes(phase, seed), recording.interval)
+        found = EpisodeSource(recording.samples(layers, phase, seed), recording.interval)
     else:
         dataset = _read_file(path, key, spec)
         found = EpisodeSource(episodes_of_dataset(dataset, seed), 1, dataset.notices())
@@ -65,7 +69,7 @@ def read_episodes(
             f"{path} has no whole episode of seed {seed}{of_phase}{_seeds_of(path)}; choose "
             "another seed or phase, or wait until it has grown"
         )
-    size = found.episodes[0].observations.shape[1]
+    size = found.episodes[0].steps.observations.shape[1]
     if size != observation_size:
         raise UserError(
             f"{path} has observations of size {size}; the policy expects {observation_size}: it is "
@@ -88,7 +92,7 @@ def _seeds_of(path: Path) -> str:
     return f" (it has steps of seeds {sorted(set(Recording(path).steps().seed.tolist()))})"
 
 
-def with_interval(source: EpisodeSource, interval: int, streams: Streams) -> list[WatchedSteps]:
+def with_interval(source: EpisodeSource, interval: int, streams: Streams) -> list[Sample]:
     """The episodes as if they had been recorded at this interval, from a first step that is drawn.
 
     Raises:
@@ -101,23 +105,26 @@ def with_interval(source: EpisodeSource, interval: int, streams: Streams) -> lis
         )
     stride = interval // source.interval
     found = []
-    for number, steps in enumerate(source.episodes):
-        first = streams.integer("first row", number)[0] % stride
-        kept = steps.take(np.arange(min(first, len(steps) - 1), len(steps), stride))
-        found.append(kept)
+    for number, episode in enumerate(source.episodes):
+        first, length = streams.integer("first row", number)[0] % stride, len(episode.steps)
+        found.append(episode.take(np.arange(min(first, length - 1), length, stride)))
     return found
 
 
-def episodes_of_dataset(dataset: Dataset, seed: int) -> list[WatchedSteps]:
+def episodes_of_dataset(dataset: Dataset, seed: int) -> list[Sample]:
     """The episodes of offline data, as if the policy of a seed had seen them."""
     starts = np.asarray(dataset.episode_starts)
     lengths = np.diff(starts, append=len(dataset))
     numbers = np.repeat(np.arange(len(starts)), lengths)
     steps = steps_of_dataset(dataset.data, starts[numbers], numbers, seed)
-    return [steps.take(slice(i, i + n)) for i, n in zip(starts, lengths, strict=True)]
+    ranges = zip(starts, lengths, strict=True)
+    return [Sample(steps.take(slice(i, i + n)), {}) for i, n in ranges]
 
 
-def as_deployed(episodes: Sequence[WatchedSteps]) -> list[WatchedSteps]:
+def as_deployed(episodes: Sequence[Sample]) -> list[Sample]:
     """The episodes as if the policy had acted throughout, so that all steps are compared."""
     actor = ACTORS.index("exploration")
-    return [replace(steps, actor=np.full(len(steps), actor)) for steps in episodes]
+    return [
+        replace(episode, steps=replace(episode.steps, actor=np.full(len(episode.steps), actor)))
+        for episode in episodes
+    ]

@@ -1,10 +1,12 @@
 """Reads a recording back from its folder."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 
@@ -16,6 +18,7 @@ from jsrl.monitor.capture.recording_files import (
     read_chunk,
     read_manifest,
 )
+from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.capture.steps import FIELDS, PHASES, WatchedSteps, phase_of_episode
 
 
@@ -55,12 +58,7 @@ class Recording:
         Raises:
             UserError: if there is no such phase.
         """
-        _require_phase(phase)
-        parts = []
-        for path in self._present_paths():
-            steps = _read_steps(path)
-            parts.append(steps.take(steps.where(phase, stage, seed)))
-        return WatchedSteps.concatenate(parts)
+        return self._read((), phase, stage, seed).steps
 
     def layer(
         self,
@@ -74,18 +72,16 @@ class Recording:
         Raises:
             UserError: if there is no such layer or phase.
         """
-        if name not in self.sizes:
-            raise UserError(f"{self.folder} has no layer {name!r}; it has {', '.join(self.sizes)}")
-        _require_phase(phase)
-        steps, values = [], []
-        for path in self._present_paths():
-            of_file = _read_steps(path)
-            mask = of_file.where(phase, stage, seed)
-            steps.append(of_file.take(mask))
-            values.append(read_chunk(path, f"{LAYERS}/{name}")[mask])
-        return LayerRecord(np.concatenate(values), WatchedSteps.concatenate(steps))
+        found = self._read((name,), phase, stage, seed)
+        return LayerRecord(found.activations[name].numpy(), found.steps)
 
     def episodes(self, phase: str | None = None, seed: int | None = None) -> list[WatchedSteps]:
+        """The steps of the episodes that are there from beginning to end; see ``samples``."""
+        return [sample.steps for sample in self.samples((), phase, seed)]
+
+    def samples(
+        self, layers: Collection[str], phase: str | None = None, seed: int | None = None
+    ) -> list[Sample]:
         """The episodes that are there from beginning to end, in the order of their numbers.
 
         At each step that is recorded, every environment is recorded. So the episodes at the last
@@ -93,23 +89,54 @@ class Recording:
         it ends in the middle of episodes. They are left out, and so are those that began after
         them, since the short ones among these ended first. Once files were removed, the episodes at
         the first step have lost their beginning and are left out as well.
-        """
-        groups: dict[tuple[int, int], list[WatchedSteps]] = {}
-        for steps in self.steps(phase, seed=seed).episodes():
-            key = int(steps.seed[0]), int(phase_of_episode(steps.phase)[0])
-            groups.setdefault(key, []).append(steps)
-        return [steps for own in groups.values() for steps in self._whole_episodes(own)]
 
-    def _whole_episodes(self, episodes: list[WatchedSteps]) -> list[WatchedSteps]:
+        Args:
+            layers: the layers whose activations are read.
+            phase: which phase is read; None reads all.
+            seed: which seed is read; None reads all.
+
+        Raises:
+            UserError: if there is no such layer or phase.
+        """
+        groups: dict[tuple[int, int], list[Sample]] = {}
+        everything = self._read(layers, phase, None, seed)
+        for places in everything.steps.places_of_episodes():
+            episode = everything.take(places)
+            steps = episode.steps
+            key = int(steps.seed[0]), int(phase_of_episode(steps.phase)[0])
+            groups.setdefault(key, []).append(episode)
+        return [episode for own in groups.values() for episode in self._whole_episodes(own)]
+
+    def _whole_episodes(self, episodes: list[Sample]) -> list[Sample]:
         """Those episodes of one seed and phase that are not cut short."""
-        first = min(int(steps.step[0]) for steps in episodes)
-        last = max(int(steps.step[-1]) for steps in episodes)
+        first = min(int(e.steps.step[0]) for e in episodes)
+        last = max(int(e.steps.step[-1]) for e in episodes)
         if not self.complete:
-            under_way = min(int(e.episode[0]) for e in episodes if e.step[-1] == last)
-            episodes = [steps for steps in episodes if steps.episode[0] < under_way]
+            under_way = min(int(e.steps.episode[0]) for e in episodes if e.steps.step[-1] == last)
+            episodes = [e for e in episodes if e.steps.episode[0] < under_way]
         if chunk_number(self._paths[0]) > 0:
-            episodes = [steps for steps in episodes if steps.step[0] > first]
+            episodes = [e for e in episodes if e.steps.step[0] > first]
         return episodes
+
+    def _read(
+        self, layers: Collection[str], phase: str | None, stage: int | None, seed: int | None
+    ) -> Sample:
+        """The steps of a phase, a stage and a seed, and the activations of some layers in them."""
+        for name in layers:
+            if name not in self.sizes:
+                raise UserError(
+                    f"{self.folder} has no layer {name!r}; it has {', '.join(self.sizes)}: choose "
+                    "among these"
+                )
+        _require_phase(phase)
+        parts = []
+        for path in self._present_paths():
+            steps = _read_steps(path)
+            mask = steps.where(phase, stage, seed)
+            read = {name: read_chunk(path, f"{LAYERS}/{name}")[mask] for name in layers}
+            activations = {name: torch.from_numpy(values) for name, values in read.items()}
+            parts.append(Sample(steps.take(mask), activations))
+        return Sample.concatenate(parts)
 
     def _present_paths(self) -> list[Path]:
         """The files, except those that whoever records has removed since."""

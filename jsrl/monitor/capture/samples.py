@@ -18,7 +18,8 @@ from jsrl.monitor.capture.steps import WatchedSteps
 class Sample:
     """N steps of one seed, and the activations of each layer of the network in these steps.
 
-    The activations are those of the network as it is now, not as it was when the steps were taken.
+    The activations are those of the network as it is now, not as it was when the steps were taken;
+    of a network that sees images, which recordings do not hold, they are those that were recorded.
     """
 
     steps: WatchedSteps

@@ -111,9 +111,13 @@ class WatchedSteps:
         several episodes at a time would be the long ones, which differ from the others. An episode
         that the guide begins and the exploration-policy ends is a single one.
         """
+        return [self.take(places) for places in self.places_of_episodes()]
+
+    def places_of_episodes(self) -> list[Int[NDArray[np.int64], " K"]]:
+        """The places of each episode's steps, for the episodes in the order of ``episodes``."""
         keys = np.stack([self.seed, phase_of_episode(self.phase), self.episode], 1)
         names, which = np.unique(keys, axis=0, return_inverse=True)
-        return [self.take(which.reshape(-1) == i) for i in range(len(names))]
+        return [np.flatnonzero(which.reshape(-1) == i) for i in range(len(names))]
 
 
 FIELDS = tuple(f.name for f in fields(WatchedSteps) if f.name != "images")

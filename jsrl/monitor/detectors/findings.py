@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from jsrl.core.errors import UserError
+from jsrl.monitor.detectors.margins import STANDARD, require_margins
 
 
 @dataclass(frozen=True)
@@ -13,11 +14,19 @@ class DetectorSettings:
         permutations: how many splits are drawn where there are more; otherwise all are compared.
         rows_per_episode: how many steps of an episode count at most; they are evenly spread.
         time_bins: the steps of an episode at which a new bin of time begins.
+        margins: the kinds of margins that are compared beside the layers.
+
+    Raises:
+        UserError: if there is no such kind of margin.
     """
 
     permutations: int = 50_000
     rows_per_episode: int = 32
     time_bins: tuple[int, ...] = ()
+    margins: tuple[str, ...] = STANDARD
+
+    def __post_init__(self) -> None:
+        require_margins(self.margins)
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class LayerFinding:
 
 @dataclass(frozen=True)
 class MarginFinding:
-    """What one column of the observation shows; ``kind`` is one of ``margins.KINDS``.
+    """What one column of the observation shows; ``kind`` is the name of a margin.
 
     The p-value is not corrected for the other columns.
     """

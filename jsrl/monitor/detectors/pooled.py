@@ -44,6 +44,7 @@ class PooledSamples:
         times = np.concatenate([side.steps.time for side in sides])
         self.observations = torch.from_numpy(np.concatenate([s.steps.observations for s in sides]))
         self.actions = torch.from_numpy(np.concatenate([side.steps.actions for side in sides]))
+        self._margins = settings.margins
         self.comparable = False
         self.cells: dict[tuple[str, int], Tensor] = {}
         self._divide(time_bin(times, settings.time_bins))
@@ -91,12 +92,14 @@ class PooledSamples:
         for actor in np.unique(self.actors):
             where = torch.from_numpy(np.flatnonzero(self.actors == actor))
             found = margins_of_episodes(
-                self.observations[where], self.blocks[where], self.first + self.second
+                *(self.observations[where], self.blocks[where], self.first + self.second),
+                self._margins,
             )
             for kind, values in found.items():
                 names += [(column, ACTORS[actor], kind) for column in range(len(values))]
                 features.append(values)
-        return names, torch.cat(features)
+        none = torch.zeros(0, self.first + self.second, dtype=torch.float64)
+        return names, torch.cat([none, *features])
 
     def tested_activations(self, cell: Cell) -> Float[Tensor, "N _"]:
         """A layer's activations in a cell, in the episodes that are tested."""

@@ -19,7 +19,7 @@ from jsrl.monitor.capture.steps import WatchedSteps
 from jsrl.monitor.detectors.detector import rates_of_samples
 from jsrl.monitor.detectors.pooled import standardised
 from jsrl.monitor.detectors.rates import DetectionRates, RateSettings
-from jsrl.monitor.watch.episode_watch import Check, Forward, Watch
+from jsrl.monitor.watch.episode_watch import Check, Watch
 from jsrl.monitor.watch.settings import WatchSettings
 
 MOST_VIOLATIONS = 100
@@ -100,7 +100,6 @@ class Auditor:
     Args:
         reference: episodes that can be trusted. The first ones are used, as many as the settings
             ask for, or all where there are fewer.
-        forward: passes steps through the network.
         settings: when an alarm is raised.
         rates: the settings of the detection rates.
         streams: the streams of one seed.
@@ -111,8 +110,7 @@ class Auditor:
 
     def __init__(
         self,
-        reference: Sequence[WatchedSteps],
-        forward: Forward,
+        reference: Sequence[Sample],
         settings: WatchSettings,
         rates: RateSettings,
         streams: Streams,
@@ -122,20 +120,18 @@ class Auditor:
         wanted = min(settings.reference, len(reference))
         self._settings = replace(settings, reference=wanted)
         self._watch = Watch(self._settings, streams.child("audit"))
-        self._forward = forward
         self._rates = rates
         self._streams = streams
-        for steps in reference[:wanted]:
-            self._watch.trust(Sample(steps, forward(steps)))
+        for episode in reference[:wanted]:
+            self._watch.trust(episode)
         self._checks: list[Check] = []
         self._alarmed = False
         # The episodes since the first alarm, whose single steps are ranked.
         self._samples: deque[Sample] = deque(maxlen=RANKED_EPISODES)
 
-    def add(self, episodes: Sequence[WatchedSteps]) -> None:
+    def add(self, episodes: Sequence[Sample]) -> None:
         """Test more episodes, in their order."""
-        for steps in episodes:
-            sample = Sample(steps, self._forward(steps))
+        for sample in episodes:
             if not self._alarmed or len(self._samples) < RANKED_EPISODES:
                 self._samples.append(sample.thinned(RANKED_STEPS))
             check = self._watch.add(sample)

@@ -1,6 +1,7 @@
 """A policy of one seed, held against the episodes that it left as a reference."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,7 +23,7 @@ from jsrl.monitor.capture.observer import Sink
 from jsrl.monitor.capture.recording_files import read_manifest, require_same_network
 from jsrl.monitor.capture.recording_writer import RecordingWriter
 from jsrl.monitor.capture.roll_out import Wrap, roll_out
-from jsrl.monitor.capture.samples import as_arrays
+from jsrl.monitor.capture.samples import Sample, as_arrays
 from jsrl.monitor.capture.steps import WatchedSteps
 from jsrl.monitor.detectors.rates import RateSettings
 from jsrl.monitor.watch.audit import Audit, Auditor
@@ -60,6 +61,9 @@ class AuditSettings:
 class AuditedPolicy:
     """A policy, the episodes to be tested, and those to compare them with.
 
+    The layers of a policy are asked again for the episodes of a recording. Recordings hold no
+    images, so that of a policy that sees images the activations are used that were recorded.
+
     Args:
         policy: S = 1.
         capture: the layers that are tested.
@@ -91,6 +95,18 @@ class AuditedPolicy:
         self._interval = settings.interval
         self._seen: set[tuple[int, int]] = set()
 
+    @property
+    def images_line(self) -> str | None:
+        """What is not compared of a policy that sees images; None where it sees none."""
+        if not self._policy.images:
+            return None
+        beside = ", and the numbers of the observation beside the images"
+        return (
+            f"the policy sees images ({', '.join(self._policy.images)}), which are not compared; "
+            f"what is compared is its layers ({', '.join(self._capture.layers)}), as they were "
+            f"when the steps were recorded{beside if self._policy.observation_size else ''}"
+        )
+
     @torch.no_grad()
     def forward(self, steps: WatchedSteps) -> dict[str, Tensor]:
         """The activations of each layer in these steps."""
@@ -111,13 +127,12 @@ class AuditedPolicy:
             return None
         if self._auditor is None:
             self._auditor = Auditor(
-                as_deployed(self._reference()),
-                self.forward,
+                self._answered(self._reference()),
                 self._settings.watch,
                 self._settings.rates,
                 self._streams,
             )
-        self._auditor.add(as_deployed(episodes))
+        self._auditor.add(self._answered(episodes))
         return self._auditor.audit()
 
     def keep_reference(self, folder: Path, episodes: int) -> None:
@@ -132,12 +147,12 @@ class AuditedPolicy:
             writer.add(steps, as_arrays(activations))
         writer.complete()
 
-    def _reference(self) -> list[WatchedSteps]:
+    def _reference(self) -> list[Sample]:
         """The reference, recorded at the interval of the episodes that are tested."""
         found = self._read(self._settings.reference, "reference", None)
         return with_interval(found, self._interval, self._streams)
 
-    def _new_episodes(self) -> list[WatchedSteps] | None:
+    def _new_episodes(self) -> list[Sample] | None:
         """The episodes that were not tested yet; None while a growing recording has none."""
         path = self._settings.data
         if path is None:
@@ -149,20 +164,35 @@ class AuditedPolicy:
                 return None
             raise
         self._interval = source.interval
-        new = [steps for steps in source.episodes if _name(steps) not in self._seen]
-        self._seen |= {_name(steps) for steps in new}
+        new = [episode for episode in source.episodes if _name(episode) not in self._seen]
+        self._seen |= {_name(episode) for episode in new}
         return new
 
-    def _fresh_episodes(self) -> list[WatchedSteps]:
-        steps: list[WatchedSteps] = []
-        self._roll_out(
-            self._settings.episodes, lambda _, some, __: steps.append(some), self._settings.interval
-        )
-        return WatchedSteps.concatenate(steps).episodes()
+    def _fresh_episodes(self) -> list[Sample]:
+        parts: list[Sample] = []
+
+        def sink(_: int, steps: WatchedSteps, activations: dict[str, Tensor]) -> None:
+            # Where images were seen, what the layers said is kept in their place, since it is
+            # compared with what a recording says, and is much smaller.
+            said = activations if steps.images else {}
+            parts.append(Sample(replace(steps, images={}), said))
+
+        self._roll_out(self._settings.episodes, sink, self._settings.interval)
+        everything = Sample.concatenate(parts)
+        return [everything.take(places) for places in everything.steps.places_of_episodes()]
+
+    def _answered(self, episodes: Sequence[Sample]) -> list[Sample]:
+        """The episodes as if the policy had acted, with the activations of its layers."""
+        return [
+            episode if episode.activations else Sample(episode.steps, self.forward(episode.steps))
+            for episode in as_deployed(episodes)
+        ]
 
     def _read(self, path: Path, key: str, phase: str | None) -> EpisodeSource:
         size, (seed,) = self._policy.observation_size, self._streams.seeds
-        source = read_episodes(path, key, phase, seed, size, self._spec if path.is_file() else None)
+        spec = self._spec if path.is_file() else None
+        layers = self._capture.layers if self._policy.images else ()
+        source = read_episodes(path, key, phase, seed, size, spec, layers)
         for line in source.lines:
             print(line)
         if path.is_dir():
@@ -194,6 +224,7 @@ class AuditedPolicy:
         )
 
 
-def _name(steps: WatchedSteps) -> tuple[int, int]:
+def _name(episode: Sample) -> tuple[int, int]:
     """Phase and number of an episode."""
+    steps = episode.steps
     return int(steps.phase[-1]), int(steps.episode[0])

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from jsrl.core.errors import UserError
-from jsrl.core.protocols import SavablePolicy
+from jsrl.core.protocols import SavablePolicy, SeesImages
 from jsrl.monitor.capture.layers import LayerCapture
 from jsrl.monitor.capture.recording import Recording
 from jsrl.monitor.capture.recording_files import require_same_network
@@ -37,6 +37,9 @@ def read_reference(
 ) -> Iterator[Sample]:
     """The latest episodes of a recording, as the network sees them now.
 
+    Recordings hold no images. So of a network that sees images they are as it saw them when they
+    were recorded, by the same network, since nothing else can be compared.
+
     Args:
         folder: the folder of the recording.
         capture: the layers of the network.
@@ -53,8 +56,10 @@ def read_reference(
             f"{folder} was recorded every {recording.interval} steps, this monitor looks every "
             f"{interval}: use interval={recording.interval}"
         )
-    episodes = recording.episodes(seed=seed)
-    seeds = sorted({int(steps.seed[0]) for steps in episodes})
+    module = capture.module
+    recorded = isinstance(module, SeesImages) and bool(module.images)
+    episodes = recording.samples(capture.layers if recorded else (), seed=seed)
+    seeds = sorted({int(episode.steps.seed[0]) for episode in episodes})
     if len(seeds) > 1:
         raise UserError(f"{folder} holds seeds {seeds}; name one of them by seed=")
     if len(episodes) < wanted:
@@ -62,7 +67,9 @@ def read_reference(
             f"{folder} holds {len(episodes)} episodes; this monitor has reference={wanted}"
         )
     for episode in episodes[-wanted:]:
-        yield Sample(episode, _activations(episode, recording, capture))
+        steps = episode.steps
+        said = episode.activations if recorded else _activations(steps, recording, capture)
+        yield Sample(steps, {name: values.to(capture.device) for name, values in said.items()})
 
 
 def _activations(

@@ -19,7 +19,7 @@ from jsrl.core.streams import Streams
 from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.capture.steps import WatchedSteps
 from jsrl.monitor.detectors.detector import compare, nonconformity_scores
-from jsrl.monitor.detectors.findings import DetectorSettings, Finding, NothingToCompareError
+from jsrl.monitor.detectors.findings import Finding, NothingToCompareError
 from jsrl.monitor.detectors.sequential import ConformalMartingale, conformal_p_value
 from jsrl.monitor.watch.settings import WatchSettings
 
@@ -225,7 +225,7 @@ class Watch:
         if self._martingale.episodes == self._martingale.horizon:
             self._passed = []
         earlier = Sample.concatenate([*self.reference, *self._passed], renumber=True)
-        few = DetectorSettings(1, MARTINGALE_STEPS, settings.detector.time_bins)
+        few = replace(settings.detector, permutations=1, rows_per_episode=MARTINGALE_STEPS)
         scores = nonconformity_scores(earlier, newest, few).tolist()
         draw = float(self._streams.child("ties", self.tests).uniform("draw", ())[0])
         self._martingale.update(max(conformal_p_value(scores, draw), 1e-12))

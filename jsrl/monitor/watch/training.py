@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from jsrl.core.errors import UserError
 from jsrl.core.observations import zeros_of
 from jsrl.core.protocols import Policy
-from jsrl.core.specs import ObservationSpec
+from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionData
 from jsrl.loggers import Loggers
@@ -54,7 +54,7 @@ class TrainingMonitor:
         envs: how many environments of each seed the collector and the evaluator have.
         streams: the streams of the seeds, for all draws of the monitor.
         folder: the folder ``monitor`` of the run.
-        observation: the spec of what the policy observes.
+        spec: of the environment.
         twin_values: gives Q ``[S, 2, N]`` of observations and actions ``[S, N, …]``, if the learner
             has two critics.
 
@@ -70,7 +70,7 @@ class TrainingMonitor:
         envs: tuple[int, int],
         streams: Streams,
         folder: Path,
-        observation: ObservationSpec,
+        spec: EnvSpec,
         twin_values: TwinValues | None = None,
     ) -> None:
         if not isinstance(policy, nn.Module):
@@ -85,7 +85,7 @@ class TrainingMonitor:
         self._envs = envs
         self._folder = folder
         self._device = self.capture.device
-        probe = self.capture.observe(zeros_of(observation, len(seeds), 1))
+        probe = self.capture.observe(zeros_of(spec.observation, len(seeds), 1))
         self.sizes = {name: value[0].numel() for name, value in probe.items()}
         self._recording = RecordingWriter(
             *(folder / RECORDING, self.sizes, settings.chunk_rows, settings.chunks),
@@ -94,7 +94,10 @@ class TrainingMonitor:
         interval, share = settings.interval, settings.share
         self.online = self._observer(None, envs[0], self._take_online, interval, share)
         self.evaluation = self._observer("evaluation", envs[1], self._take, interval, share)
-        self._log = TrainingLog(seeds, streams, settings.rates, twin_values, self._device)
+        self._log = TrainingLog(
+            *(seeds, streams, settings.rates, twin_values, self._device),
+            bounded=isinstance(spec.actions, BoxActions),
+        )
         self._episodes = TrainingEpisodes(envs[0])
         self._watches: dict[WatchKey, Watch] = {}
 

@@ -43,6 +43,7 @@ class TrainingLog:
         rates: the settings of the detection rates.
         twin_values: the values of both critics, if the learner has two; see ``TrainingMonitor``.
         device: the device of the learner.
+        bounded: whether actions have bounds to be at, which choices have not.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class TrainingLog:
         rates: RateSettings,
         twin_values: TwinValues | None,
         device: torch.device,
+        bounded: bool,
     ) -> None:
         self._seeds = tuple(seeds)
         self._streams = streams
         self._settings = rates
         self._twin_values = twin_values
         self._device = device
+        self._bounded = bounded
 
     def write(self, step: int, tested: Mapping[WatchKey, TestedEpisodes], loggers: Loggers) -> None:
         """Log p-values, rates, units, actions and critics, and histograms of the activations."""
@@ -86,8 +89,9 @@ class TrainingLog:
             return numbers
         reference, recent = found.sides
         numbers |= self._rates(index, phase, step, reference, recent)
-        actions = torch.from_numpy(recent.steps.actions)
-        numbers[f"monitor/saturated_actions/{phase}"] = saturation_share(actions)
+        if self._bounded:
+            actions = torch.from_numpy(recent.steps.actions)
+            numbers[f"monitor/saturated_actions/{phase}"] = saturation_share(actions)
         if self._twin_values is not None:
             disagreement = self._disagreement(self._twin_values, index, recent.steps)
             if disagreement is not None:

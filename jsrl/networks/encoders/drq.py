@@ -1,24 +1,17 @@
 """The encoder of DrQ (Kostrikov, Yarats and Fergus 2020, arXiv 2004.13649, appendix B)."""
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from torch import nn
 
 from jsrl.core.errors import UserError
 from jsrl.networks.encoders.encoder import (
-    ImageEncoder,
+    ChainEncoder,
     ImageEncoderOptions,
     ImageShape,
-    chain,
-    chain_size,
     encoders,
-    require_size,
 )
-from jsrl.networks.layers import SeedLayerNorm, SeedLinear
-
-SMALLEST = 15
-"""Pixels a side, of which the convolutions leave one."""
+from jsrl.networks.layers import SeedLayerNorm
 
 
 @dataclass
@@ -43,25 +36,14 @@ class DrqOptions(ImageEncoderOptions):
 
 
 @encoders.register("drq", DrqOptions)
-class DrqEncoder(ImageEncoder):
+class DrqEncoder(ChainEncoder):
     """See ``DrqOptions``. Raises UserError for images below 15×15."""
 
     def __init__(self, options: DrqOptions, num_seeds: int, shape: ImageShape) -> None:
-        require_size("drq", shape, SMALLEST)
-        channels, height, width = shape
         layers = [(options.channels, 3, stride) for stride in (2, 1, 1, 1)]
-        flat = options.channels * chain_size(height, layers) * chain_size(width, layers)
-        trunk: OrderedDict[str, nn.Module] = OrderedDict()
-        trunk["linear"] = SeedLinear((num_seeds,), flat, options.features)
-        trunk["norm"] = SeedLayerNorm((num_seeds,), options.features)
-        trunk["activation"] = nn.Tanh()
+        norm = SeedLayerNorm((num_seeds,), options.features)
         super().__init__(
-            "drq",
-            shape,
-            chain(num_seeds, channels, layers),
-            nn.Sequential(trunk),
-            features=options.features,
-            initialisation=options.initialisation,
+            *("drq", options, num_seeds, shape, layers, {"norm": norm, "activation": nn.Tanh()}),
             trunk_gain=1.0,
             centre=0.5 if options.centred else 0.0,
         )

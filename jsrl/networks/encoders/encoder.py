@@ -146,6 +146,51 @@ class ImageEncoder(nn.Module):
         return features
 
 
+class ChainEncoder(ImageEncoder):
+    """A chain of convolutions without padding, see ``chain``; the trunk begins with a linear layer.
+
+    Args:
+        kind: the kind's name, for messages.
+        options: how many features there are, and how weights begin.
+        num_seeds: S.
+        shape: channels, height and width of the images.
+        layers: output channels, kernel and stride of each convolution.
+        behind: what follows the linear layer of the trunk, by name.
+        trunk_gain: of the trunk's weights, where they begin orthogonal.
+        centre: pixels are divided by 255, and then this is subtracted.
+
+    Raises:
+        UserError: if the convolutions leave no pixel of such images.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        options: ImageEncoderOptions,
+        num_seeds: int,
+        shape: ImageShape,
+        layers: Sequence[tuple[int, int, int]],
+        behind: Mapping[str, nn.Module],
+        *,
+        trunk_gain: float,
+        centre: float = 0.0,
+    ) -> None:
+        require_size(kind, shape, smallest_size(layers))
+        channels, height, width = shape
+        flat = layers[-1][0] * chain_size(height, layers) * chain_size(width, layers)
+        linear = SeedLinear((num_seeds,), flat, options.features)
+        super().__init__(
+            kind,
+            shape,
+            chain(num_seeds, channels, layers),
+            nn.Sequential(OrderedDict[str, nn.Module](linear=linear, **behind)),
+            features=options.features,
+            initialisation=options.initialisation,
+            trunk_gain=trunk_gain,
+            centre=centre,
+        )
+
+
 class MakeEncoder(Protocol):
     """Makes a fresh encoder; its weights are 0 until ``initialise``.
 
@@ -219,6 +264,14 @@ def chain_size(size: int, layers: Sequence[tuple[int, int, int]]) -> int:
     """Height, or width, of what ``chain`` makes of an image; below 1 for one that is too small."""
     for _, kernel, stride in layers:
         size = (size - kernel) // stride + 1
+    return size
+
+
+def smallest_size(layers: Sequence[tuple[int, int, int]]) -> int:
+    """Pixels a side, of which ``chain`` leaves one."""
+    size = 1
+    for _, kernel, stride in reversed(layers):
+        size = (size - 1) * stride + kernel
     return size
 
 

@@ -1,5 +1,6 @@
 """One test over all layers and margins, and the margins themselves."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,8 @@ from jsrl.core.errors import UserError
 from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.detectors.detector import compare, nonconformity_scores
 from jsrl.monitor.detectors.findings import DetectorSettings
-from jsrl.monitor.detectors.margins import KINDS, margins_of_episodes, residuals
+from jsrl.monitor.detectors.margins import STANDARD, margins_of_episodes
+from jsrl.monitor.detectors.margins.standard import residuals
 from jsrl.monitor.detectors.pooled import time_bin
 
 FEW = DetectorSettings(permutations=999)
@@ -46,7 +48,14 @@ def test_margins_by_hand():
     }
     for kind, (first, second) in expected.items():
         assert found[kind][0].tolist() == pytest.approx([first, second, (first + second) / 2])
-    assert set(found) == set(KINDS)
+    assert set(found) == set(STANDARD)
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_observation_of_images_alone_has_no_margins():
+    blocks = torch.tensor([0, 0, 1, 1])
+    found = margins_of_episodes(torch.zeros(4, 0), blocks, 2)
+    assert all(found[kind].shape == (0, 2) for kind in STANDARD)
 
 
 def test_relation_is_what_a_regression_on_the_other_columns_leaves():
@@ -164,3 +173,21 @@ def test_the_strangest_episode_has_the_highest_score():
     assert scores.argmax() == 30
     assert len(scores) == len(episodes(31).steps) // 20
     assert COLUMNS == 6
+
+
+def test_no_margin_at_all_leaves_the_layers():
+    settings = replace(FEW, margins=())
+    found = compare(episodes(5), episodes(4, seed=1), settings, generator())
+    assert found.margins == () and found.p_value == found.layers_p_value
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (("mean", "sprad"), "'sprad', which is unknown; did you mean spread?"),
+        (("mean",) * 2, "twice"),
+    ],
+)
+def test_margins_that_are_none_are_refused(names, words):
+    with pytest.raises(UserError, match=re.escape(words)):
+        DetectorSettings(margins=names)

@@ -12,6 +12,7 @@ import torch
 from monitor.episodes import network, steps_of, walk
 
 from jsrl.core.streams import Streams
+from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.detectors.findings import DetectorSettings
 from jsrl.monitor.detectors.rates import RateSettings
 from jsrl.monitor.page.report import write_page
@@ -33,14 +34,14 @@ def audit(shift=0.0):
         return steps_of(steps, number)
 
     @torch.no_grad()
-    def forward(steps):
+    def answered(steps):
         inputs = torch.from_numpy(steps.observations)
-        return {"inputs": inputs, HOSTILE: module(inputs)}
+        return Sample(steps, {"inputs": inputs, HOSTILE: module(inputs)})
 
     settings = WatchSettings(0.05, 20, reference=20, detector=DetectorSettings(2000))
-    reference = [episode(number) for number in range(20)]
-    auditor = Auditor(reference, forward, settings, RateSettings(20, 40), Streams([0]))
-    auditor.add([episode(number, shift) for number in range(12)])
+    reference = [answered(episode(number)) for number in range(20)]
+    auditor = Auditor(reference, settings, RateSettings(20, 40), Streams([0]))
+    auditor.add([answered(episode(number, shift)) for number in range(12)])
     return auditor.audit()
 
 

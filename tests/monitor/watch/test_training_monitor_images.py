@@ -1,5 +1,7 @@
 """A run with monitor=on whose policy sees images, and the watches of a policy of choices."""
 
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +63,8 @@ SEEN = (
     *("monitor.stride=2", "monitor.trusted=4", "monitor.chunk_rows=70", "monitor.rate_tests=10"),
     "monitor.permutations=200",
 )
-ONE_LINE = "the policy sees images, and recordings hold none"
+ONE_LINE = "the policy sees images (picture), which are not compared"
+RECORDED = ("inputs", "mlp.activation_0", "mlp.activation_1", "outputs")
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +136,66 @@ def test_a_run_that_sees_images_and_is_watched_resumes_exactly(
                 assert np.array_equal(getattr(one.steps, column), getattr(other.steps, column))
 
 
+def audited(watched: Path, output: Path, *overrides: str) -> tuple[str, ...]:
+    """The words of a command that audits the run, of which few episodes are tested."""
+    few = ("episodes=4", "monitor.interval=2", "monitor.reference=4", "monitor.window=1")
+    return (
+        "monitor",
+        f"run={watched}",
+        f"output={output}",
+        *few,
+        "monitor.rate_tests=5",
+        *overrides,
+    )
+
+
 @pytest.mark.parametrize("of", ["fresh", "recording"])
-def test_recordings_without_images_cannot_be_audited(
-    watched: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], of: str
+def test_layers_are_audited_where_recordings_hold_no_images(
+    watched: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    of: str,
 ) -> None:
     data = () if of == "fresh" else (f"data={watched / 'monitor' / 'recording'}",)
-    outcome = call(monkeypatch, capfd, "monitor", f"run={watched}", *data, "monitor.interval=2")
+    outcome = call(monkeypatch, capfd, *audited(watched, tmp_path, *data))
+    assert outcome.status == 0, outcome.err
+    lines = [line for line in outcome.out.splitlines() if ONE_LINE in line]
+    assert len(lines) == 1
+    found = json.loads((tmp_path / "violations.json").read_text())
+    assert {layer["layer"] for layer in found["layers"]} == set(RECORDED)
+    assert (tmp_path / "report.html").read_text().count("mlp.activation_0") > 0
+
+
+def test_a_policy_that_has_changed_is_noticed_by_its_layers_alone(
+    watched: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    folder = tmp_path / "reference"
+    shutil.copytree(watched / "monitor" / "reference", folder)
+    for path in chunk_paths(folder):
+        with h5py.File(path, "r+") as file:
+            file["layers/mlp.activation_1"][()] += 100
+    words = audited(watched, tmp_path, f"reference={folder}", "monitor.reference=4")
+    outcome = call(monkeypatch, capfd, *words, "monitor.level=0.9", "monitor.horizon=4")
+    assert outcome.status == 1, outcome.err
+    found = json.loads((tmp_path / "violations.json").read_text())
+    by_layer = {layer["layer"]: layer["detection_rate"] for layer in found["layers"]}
+    assert by_layer["mlp.activation_1"] == 1.0
+
+
+def test_layers_that_were_not_recorded_are_refused_by_name(
+    watched: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    outcome = call(monkeypatch, capfd, *audited(watched, tmp_path, "monitor.layers=mlp.output"))
     assert outcome.status == 2
-    lines = outcome.err.strip().splitlines()
-    assert len(lines) == 1 and ONE_LINE in lines[0]
-    assert "monitor=on" in lines[0]
+    (line,) = outcome.err.strip().splitlines()
+    assert "has no layer 'mlp.output'; it has inputs, mlp.activation_0" in line
 
 
 def choosing(folder: Path) -> tuple[TrainingMonitor, Collector, CategoricalPolicy, Streams]:
@@ -161,7 +214,7 @@ def choosing(folder: Path) -> tuple[TrainingMonitor, Collector, CategoricalPolic
         TrainingMonitorSettings(".*", 1, 1.0, 4096, 4, 5, watch, RateSettings(2, 20)),
         policy,
         *([0], (2, 1), streams.child("monitor"), folder),
-        spec.observation,
+        spec,
     )
     collector.observer = monitor.online
     return monitor, collector, policy, streams
@@ -195,6 +248,8 @@ def test_a_policy_of_choices_is_watched_and_goes_on_exactly(tmp_path: Path) -> N
     tested = [value for _, name, value in whole if name.endswith("p_value/exploration/outputs")]
     assert len(tested) > 2
     assert all(value is not None and 0 < value <= 1 for value in tested)
+    # A choice has no bounds that it could be at.
+    assert not any("saturated_actions" in name for _, name, _ in whole)
     assert p_values(tmp_path / "parts", resumed=True) == whole
     assert list(Recording(tmp_path / "parts" / "recording").sizes) == [
         *("inputs", "mlp.hidden_0", "mlp.activation_0", "mlp.output", "outputs")

@@ -55,7 +55,7 @@ def watched(tmp_path, stage_of, episodes_in_all=EPISODES, broken_after=None):
         ),
         policy,
         *([0], (ENVS, 1), streams.child("monitor"), tmp_path / "monitor"),
-        spec.observation,
+        spec,
     )
     collector.observer = monitor.online
     loggers, alarms, ended = Loggers(JsonLinesLogger(tmp_path / "metrics.jsonl", [0])), [], 0

@@ -1,0 +1,53 @@
+"""What ``start=warm`` and ``start=naive`` copy from the run that the guide comes from."""
+
+from pathlib import Path
+from typing import Any
+
+from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
+from jsrl.core.errors import UserError
+from jsrl.core.protocols import Policy, SavablePolicy
+from jsrl.guides.network import RunOptions
+from jsrl.settings.schema import TrainConfig
+
+MEANING = {
+    "activation": "activation",
+    "layer_norm": "activation.layer_norm",
+    "tanh_mean": "learner.tanh_mean",
+    "normalise_observations": "learner.normalise_observations",
+}
+"""Arguments of a policy without which the same weights are another policy, and their keys."""
+
+
+def networks_of_guides_run(config: TrainConfig, own: Policy) -> tuple[dict[str, Any], list[int]]:
+    """The learner's state in the run that the guide comes from, and the rows of our seeds.
+
+    Args:
+        config: of this run, with ``guide=run``.
+        own: the policy that is to get the networks.
+
+    Raises:
+        UserError: if they would act in another way in this policy.
+    """
+    guide = config.guide
+    assert isinstance(guide, RunOptions) and guide.path is not None
+    state = load_checkpoint(newest_checkpoint(Path(guide.path)))
+    stored = state["policies"].get(guide.which)
+    if stored is not None and isinstance(own, SavablePolicy):
+        _require_same_meaning(config, stored["description"], own.describe())
+    rows = [
+        state["seeds"].index(seed if guide.seed is None else guide.seed) for seed in config.seeds
+    ]
+    wanted = state["guide_learner"] if guide.which == "guide" else state["learner"]
+    return wanted, rows
+
+
+def _require_same_meaning(config: TrainConfig, other: dict[str, Any], own: dict[str, Any]) -> None:
+    """Raise UserError for the first argument that gives the copied weights another meaning."""
+    for name, key in MEANING.items():
+        theirs, ours = other["arguments"].get(name), own["arguments"].get(name)
+        if None not in (theirs, ours) and theirs != ours:
+            raise UserError(
+                f"start={config.start} copies the guide's networks, in which {name} is {theirs}, "
+                f"to a policy in which it is {ours}, where they would act in another way; set "
+                f"{key} to the guide's, or use start=cold"
+            )
