@@ -33,7 +33,18 @@ print(json.dumps(found))
 """
 
 
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+# With a turn of the actor and without one; AWAC's actor has one every time.
+GRAPHS = {"td3": 2, "td3_bc": 2, "awac": 1}
+
+
+@pytest.mark.parametrize(
+    ("backend", "kinds"),
+    [
+        # TD3+BC is TD3 but for the actor's loss.
+        ("aot_eager", ("td3_bc", "awac")),
+        pytest.param("inductor", tuple(GRAPHS), marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 def test_a_hundred_compiled_updates_agree_with_eager_ones(backend, kinds):
     """``aot_eager`` traces and splits as ``inductor`` does, but makes no programs of it."""

@@ -139,6 +139,30 @@ def test_the_preset_decides_the_networks_that_are_built():
     assert actor.log_std.abs().sum() == 0
 
 
+# Of the other learners: what their configuration says.
+OF_OTHERS = {
+    "td3_bc": {"alpha": 2.5, "normalise_observations": True, "reward_shift": -1.0},
+    "awac": {"advantage_temperature": 1.0, "weights": "softmax", "reward_shift": -1.0},
+    "awac_corl": {
+        "advantage_temperature": 0.1,
+        "weights": "exponential",
+        "log_std_range": [-20.0, 2.0],
+        "tanh_mean": False,
+        "hidden": [256, 256, 256],
+        "normalise_observations": True,
+        "reward_shift": -1.0,
+    },
+}
+
+
+@pytest.mark.parametrize("name", OF_OTHERS)
+def test_a_preset_of_another_learner_has_the_published_numbers(name):
+    options = vars(built(f"learner={name}").options)
+    assert {key: options[key] for key in OF_OTHERS[name]} == OF_OTHERS[name]
+    dense = vars(built(f"learner={name}", "env=gymnasium", "env.id=Pendulum-v1").options)
+    assert dense["reward_shift"] == 0.0
+
+
 def test_behaviour_cloning_composes_too():
     learner = built("learner=bc")
     assert isinstance(learner, BC)

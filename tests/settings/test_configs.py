@@ -81,8 +81,9 @@ def test_an_option_composes_on_top_of_an_experiment_and_passes_the_checks(
     choice = f"{group.replace('.', '/')}={option}"
     config, _ = composed("experiment=pointmaze_jsrl", choice, *NEEDS.get(choice, ()))
     check(config)
-    if registry_of(group) is not None:
-        assert operator.attrgetter(group)(config).kind == kind_of(option)
+    registry = registry_of(group)
+    if registry is not None:
+        assert operator.attrgetter(group)(config).kind == kind_of(option, registry)
 
 
 @pytest.mark.parametrize("choice", [choice for choice in NEEDS if not choice.startswith("env=")])
@@ -95,18 +96,19 @@ def test_what_an_option_needs_is_asked_for(choice: str) -> None:
 @pytest.mark.parametrize("registry", REGISTRIES, ids=lambda registry: registry.group)
 def test_every_kind_has_an_option_of_its_name(registry: Any) -> None:
     options = [option for other, option in OPTIONS if other == registry.group]
-    kinds = {kind_of(option) for option in options}
+    kinds = {kind_of(option, registry) for option in options}
     assert kinds == set(registry.names())
 
 
 PRESETS_OF_SAC = ("rlpd", "wsrl")
 
 
-def kind_of(option: str) -> str:
-    """The kind of which an option of a group is a preset, or the kind itself."""
+def kind_of(option: str, registry: Any) -> str:
+    """The kind of which an option is a preset, whose name begins with it, or the kind itself."""
     if option in PRESETS_OF_SAC:
         return "sac"
-    return "iql" if option.startswith("iql") else option
+    named = [n for n in registry.names() if option == n or option.startswith(f"{n}_")]
+    return max(named, key=len, default=option)
 
 
 def keys_of_group(group: str) -> list[str]:
