@@ -3,9 +3,10 @@
 One file a kind: ``network`` (policies of this package and its checkpoints), ``python`` (a user's
 callable or class), ``torchscript``, ``torch_export``, ``onnx``, ``sb3``, ``d3rlpy``, ``robomimic``
 (files of other libraries), ``waypoint`` (scripted, for point mazes), ``replay`` (the actions of
-demonstrations), ``human`` (a person), ``several`` (one of these for each episode). What can run
-code when loaded: ``python``, and ``torchscript``, ``torch_export``, ``sb3`` and ``robomimic``, which
-say so; the others run none.
+demonstrations), ``human`` (a person), ``several`` (one of these for each episode).
+
+What can run code when loaded: ``python``, and ``torchscript``, ``torch_export``, ``sb3`` and
+``robomimic``, which say so; the others run none.
 """
 
 from jsrl.core.discovery import import_all
