@@ -7,8 +7,8 @@ a categorical distribution.
 With a guide it is Jump-Start RL for on-policy learners: the steps of the guide are no samples of
 the policy, and take no part in losses, in the normalisation of advantages, or in metrics. The
 advantages of the steps behind them are whole even so, since an advantage depends on later steps
-alone. What is seen in them counts for the statistics of ``normalise_observations``: behind the
-guide the policy will see such observations, and before it once the guide is gone.
+alone. What was observed in them counts for the statistics of ``normalise_observations`` even so,
+since the policy observes it, too, once the guide is gone.
 """
 
 import math

@@ -54,9 +54,7 @@ class RunningStatistics:
         whole = self.count + added
         change = mean - self.mean
         new_mean = self.mean + change * (added / whole)
-        new_squares = (
-            self.sum_of_squares + squares + change.square() * (self.count * added / whole)
-        )
+        new_squares = self.sum_of_squares + squares + change.square() * (self.count * added / whole)
         # As they are normalised by, in single precision.
         finite = (new_mean.float().isfinite() & new_squares.float().isfinite()).all(-1)
         moves = (finite & takes_part).unsqueeze(1)
