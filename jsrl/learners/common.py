@@ -16,6 +16,7 @@ from jsrl.core.protocols import Draws, Metrics
 from jsrl.core.streams import Streams
 from jsrl.learners import fused_adam
 from jsrl.learners.fused_adam import FIRST_DECAY, SECOND_DECAY
+from jsrl.networks.seed_policy import names_by_seed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -187,16 +188,16 @@ def advantage_statistics(advantage: Float[Tensor, "S B"], weights: Float[Tensor,
 def copy_seeds(
     module: nn.Module, state: dict[str, Tensor], rows: Sequence[int], prefix: str = ""
 ) -> None:
-    """Load the parameters of chosen seeds, and whole buffers, from another module's state.
+    """Load what chosen seeds have in another module's state, and what is shared as a whole.
 
     Raises:
         UserError: if the other module has other networks.
     """
-    parameters = dict(module.named_parameters(remove_duplicate=False))
+    by_seed = names_by_seed(module)
     chosen = {}
     for name, own in module.state_dict().items():
         value = state.get(prefix + name)
-        if value is not None and name in parameters:
+        if value is not None and name in by_seed:
             value = value[list(rows)]
         if value is None or value.shape != own.shape:
             raise UserError(
