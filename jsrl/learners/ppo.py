@@ -226,8 +226,8 @@ class PPO:
         metrics, loss = self.losses(batch)
         metrics["gradient/norm"] = self.optimiser.descend(loss, self.learning_rate, counts)
         self.updates += 1
-        metrics["policy/guide_share"] = 1 - weight.mean(-1)
-        return {n: torch.where(counts, value.detach(), math.nan) for n, value in metrics.items()}
+        own = {n: torch.where(counts, value.detach(), math.nan) for n, value in metrics.items()}
+        return own | {"policy/guide_share": 1 - weight.mean(-1)}
 
     def after_rollout(self, observation: Observation) -> None:
         """Normalise by what this rollout was like, too, from the next one on.
@@ -319,7 +319,7 @@ class PPO:
         """
         networks = state.get("networks", {})
         if only_actor:
-            copy_seeds(self.networks.actor, networks, rows, prefix="actor.")
+            copy_seeds(self.networks.actor, networks, rows, prefix="actor.", start="naive")
         else:
             copy_seeds(self.networks, networks, rows)
         if self.observed is not None:

@@ -35,6 +35,7 @@ OPTIONS = [
 NEEDS = {
     "env=gymnasium": ("env.id=Pendulum-v1",),
     "env=mountaincar": ("curriculum.metric=return",),
+    "env=mountaincar_choices": ("curriculum.metric=return", "learner=dqn"),
     "dataset=none": ("guide=waypoint",),
     "dataset=python": ("dataset.target=guides.py:act",),
     "dataset=d4rl": ("dataset.path=file.hdf5",),
