@@ -331,5 +331,5 @@ def test_networks_with_normalised_layers_are_not_copied_to_some_without(start):
     streams = Streams([0]).child("cql")
     inputs = LearnerInputs(streams, OBSERVATION, ACTIONS, torch.device("cpu"), normalised)
     guide, learner = CQL(KINDS["plain"], inputs), make([0], KINDS["plain"])
-    with pytest.raises(UserError, match=rf"start={start}: .* norm\S* of shape .* None; use the"):
+    with pytest.raises(UserError, match=rf"start={start}: .*norm\S* of shape .* is None; use the"):
         learner.start_from(guide.state_dict(), [0], only_actor=start == "naive")
