@@ -8,7 +8,8 @@ It needs ``stable-baselines3``, which the extra ``test`` brings. What it has fou
     python scripts/compare_with_stable_baselines3.py tables sac
 
 This file is the protocol. It was committed before anything was run with it, first for SAC, later
-for DQN, and then for PPO and TD3; of TD3 the speed, and the returns of a few short runs with other settings, had been looked at.
+for DQN, and then for PPO and TD3. Of TD3 the speed had been looked at before, and the returns of a
+few short runs with smaller networks; of PPO runs on other seeds.
 
 ``train`` trains both libraries on one task with seeds 0 to 4: the same number of environment steps,
 updates, network sizes and other settings, which stand in the YAML file beside this one. jsrl trains
