@@ -388,7 +388,10 @@ def returns_of(rows: list[dict[str, str]], library: str, step: int) -> list[floa
 
 def interval(values: list[float]) -> tuple[float, float]:
     """The 95 % t-interval of the mean."""
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), stats.sem(values))
+    error = stats.sem(values)
+    if error == 0:
+        return values[0], values[0]
+    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
     return float(low), float(high)
 
 
