@@ -221,6 +221,7 @@ REWARDS_AND_SHARE: dict[str, tuple[float, float, Any]] = {
     "pointmaze_no_guide": (1.0, -1.0, 0.0),
     "pointmaze_offline": (1.0, -1.0, 0.25),
     "pointmaze_rlpd": (1.0, -1.0, 0.5),
+    "pointmaze_rlpd_jsrl": (1.0, -1.0, 0.5),
     "pointmaze_wsrl": (10.0, -5.0, 0.0),
     "pointmaze_wsrl_guide": (10.0, -5.0, 0.5),
     "seen_maze_bc": (1.0, 0.0, 0.25),
@@ -252,7 +253,13 @@ def test_rewards_of_a_users_environment_are_left_as_they_are(learner: str) -> No
     assert config.learner.reward_transform() == (10.0, -5.0)
 
 
-MADE_FOR_DATA = ("pointmaze_cal_ql", "pointmaze_cql", "pointmaze_rlpd", "pointmaze_wsrl_guide")
+MADE_FOR_DATA = (
+    "pointmaze_cal_ql",
+    "pointmaze_cql",
+    "pointmaze_rlpd",
+    "pointmaze_rlpd_jsrl",
+    "pointmaze_wsrl_guide",
+)
 
 
 def test_without_data_no_share_is_offline_unless_it_is_asked_for() -> None:
