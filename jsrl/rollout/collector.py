@@ -1,4 +1,4 @@
-"""The online collector: guide first, exploration-policy after, every transition labelled.
+"""The online collector: guide and exploration-policy, every transition labelled with who acted.
 
 Each environment of each seed is in an episode of its own, whose number of guide steps h is drawn
 when it begins and kept to its end.
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
 
+from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Curriculum, Guide, Policy
 from jsrl.core.specs import EnvSpec
@@ -28,13 +29,18 @@ FIRST_HISTORY = 1_000
 
 @dataclass(frozen=True)
 class Episode:
-    """A finished episode. ``success`` is None where no ``env.success_key`` is set."""
+    """A finished episode. ``success`` is None where no ``env.success_key`` is set.
+
+    ``guide_steps`` are those in which the guide took part.
+    """
 
     seed_index: int
     episode_return: float
     success: float | None
     length: int
     guide_steps: int
+    planned_steps: int = 0
+    """h of the curriculum, which the episode may have ended before."""
 
 
 class Collector(Watched):
@@ -62,6 +68,7 @@ class Collector(Watched):
         self._streams = streams
         steps = min(spec.max_episode_steps, FIRST_HISTORY)
         self._history = self._stepper.idle_actions(count, steps)
+        self._asked = np.zeros((count, steps), bool)
         self._numbers = np.full(count, -1, np.int64)
         self._everywhere = np.arange(count)
         self._places = self._everywhere % num_envs
@@ -70,6 +77,24 @@ class Collector(Watched):
     def guide_steps(self) -> NDArray[np.int64]:
         """h of the episodes under way, ``[S, E]``."""
         return self._stepper.guide_steps.reshape(self._stepper.shape)
+
+    @property
+    def guide_alone(self) -> bool:
+        """Whether h alone says who acts for now, whatever the rule is."""
+        return self._stepper.guide_alone
+
+    @guide_alone.setter
+    def guide_alone(self, alone: bool) -> None:
+        self._stepper.guide_alone = alone
+
+    def follow(self, rule: Arbiter, critics: Critics | None = None) -> None:
+        """Let a rule settle who acts; JSRL's handover does without one. Before the first step."""
+        self._stepper.follow(ArbiterInForce(rule, critics), learns=True)
+
+    def arbiter_in_force(self) -> ArbiterInForce | None:
+        """The rule with what it has learnt so far; None where the clock alone decides."""
+        rule = self._stepper.arbitration
+        return None if rule is None else rule.in_force()
 
     @property
     def non_finite(self) -> Bool[NDArray[np.bool_], " S"]:
@@ -84,7 +109,8 @@ class Collector(Watched):
         Args:
             exploration: acts where the guide does not; asked at every step, so that its draws do
                 not depend on what other seeds' guides do.
-            guide: acts in the first h steps of an episode; not called where h is 0.
+            guide: acts where the rule says so: with JSRL's handover in the first h steps of an
+                episode, so that it is not called where h is 0.
             curricula: one for each seed.
 
         Returns:
@@ -96,6 +122,8 @@ class Collector(Watched):
         moment, step = stepper.step(exploration, guide, self._streams, explores=True)
         self._make_room(int(stepper.clock.max()))
         self._history[self._everywhere, moment.times] = moment.actions
+        if stepper.remembers:
+            self._asked[self._everywhere, moment.times] = stepper.asked
         stepper.tell_of_ends(guide)
         return moment, step, self._finished() if stepper.some_ended else []
 
@@ -110,11 +138,11 @@ class Collector(Watched):
         # Actions of earlier episodes are left out: the same run has the same checkpoint.
         since_reset = times < under_way[:, None]
         history = self._history[:, : len(times)]
-        since_reset = since_reset.reshape(*since_reset.shape, *[1] * (history.ndim - 2))
+        wide = since_reset.reshape(*since_reset.shape, *[1] * (history.ndim - 2))
         return {
             "observations": stepper.observation.vector.clone(),
             "images": {name: image.clone() for name, image in stepper.observation.images.items()},
-            "history": torch.from_numpy(np.where(since_reset, history, history.dtype.type(0))),
+            "history": torch.from_numpy(np.where(wide, history, history.dtype.type(0))),
             "started": torch.from_numpy(~stepper.ended),
             "episode": torch.from_numpy(self._numbers.copy()),
             "clock": torch.from_numpy(stepper.clock.copy()),
@@ -124,6 +152,7 @@ class Collector(Watched):
             "success": torch.from_numpy(stepper.successes.copy()),
             "non_finite": torch.from_numpy(stepper.non_finite.copy()),
             "streams": self._streams.state_dict(),
+            **self._state_of_rule(len(times), since_reset),
         }
 
     def load_state_dict(self, state: dict[str, Any], guide: Guide | None) -> list[int]:
@@ -150,23 +179,48 @@ class Collector(Watched):
         stepper.non_finite = state["non_finite"].numpy().copy()
         started = state["started"].numpy().copy()
         seeds = self._reset_seeds(self._numbers >= 0)
-        strayed = replay(stepper, started, seeds, self._history, guide)
+        asked = self._load_rule(state)
+        strayed = replay(stepper, started, seeds, self._history, guide, asked)
         stepper.meet(guide)
         stepper.ended = ~started | strayed
+        # Of an episode that strayed there is no end to learn from.
+        stepper.finished = ~started & (self._numbers >= 0)
         stepper.some_ended = bool(stepper.ended.any())
         self._streams.load_state_dict(state["streams"])
         return [int(i) for i in np.flatnonzero(strayed)]
 
+    def _state_of_rule(
+        self, steps: int, since_reset: Bool[NDArray[np.bool_], "N T"]
+    ) -> dict[str, Any]:
+        """What the rule remembers, and where a guide with memory was asked; nothing for a clock."""
+        rule = self._stepper.arbitration
+        if rule is None:
+            return {}
+        asked = torch.from_numpy(self._asked[:, :steps] & since_reset)
+        return {"arbiter": rule.state_dict(), "asked": asked}
+
+    def _load_rule(self, state: dict[str, Any]) -> Bool[NDArray[np.bool_], "N T"] | None:
+        """Where the guide was asked in the episodes under way; None if that follows from h."""
+        rule = self._stepper.arbitration
+        if rule is None:
+            return None
+        rule.load_state_dict(state["arbiter"])
+        asked = state["asked"].numpy()
+        self._asked[:, : asked.shape[1]] = asked
+        return self._asked
+
     def _finished(self) -> list[Episode]:
         """The episodes that the last step ended."""
         stepper = self._stepper
+        guided = stepper.guided_steps()
         return [
             Episode(
                 seed_index=int(i) // stepper.shape[1],
                 episode_return=float(stepper.returns[i]),
                 success=None if np.isnan(stepper.successes[i]) else float(stepper.successes[i]),
                 length=int(stepper.clock[i]),
-                guide_steps=int(min(stepper.guide_steps[i], stepper.clock[i])),
+                guide_steps=int(guided[i]),
+                planned_steps=int(stepper.guide_steps[i]),
             )
             for i in np.flatnonzero(stepper.ended)
         ]
@@ -177,6 +231,8 @@ class Collector(Watched):
         if steps > room:
             added = self._stepper.idle_actions(count, max(steps, 2 * room) - room)
             self._history = np.concatenate([self._history, added], axis=1)
+            nobody = np.zeros(added.shape[:2], bool)
+            self._asked = np.concatenate([self._asked, nobody], axis=1)
 
     def _begin_episodes(self, guide: Guide | None, curricula: Sequence[Curriculum]) -> None:
         """Reset every environment without an episode; draw its guide steps."""
@@ -189,7 +245,7 @@ class Collector(Watched):
             stepper.guide_steps[index] = steps
             stepper.stages[index] = curricula[seed].stage
         stepper.episodes = self._episodes()
-        stepper.begin(mask, self._reset_seeds(mask), guide)
+        stepper.begin(mask, self._reset_seeds(mask), guide, self._streams)
 
     def _episodes(self) -> NDArray[np.int64]:
         """Numbers of the episodes, which are unique within a seed."""
