@@ -451,3 +451,23 @@ class PredictsValues(Protocol):
     ) -> dict[str, Float[Tensor, "S N"]]:
         """Predictions by name, such as ``value`` and ``critic``."""
         ...
+
+
+@runtime_checkable
+class HasTargetValues(Protocol):
+    """A learner with target critics, by which a rule of who acts may compare actions."""
+
+    def target_values(
+        self, observation: Observation, action: Shaped[Tensor, "S N *A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K target critics."""
+        ...
+
+
+@runtime_checkable
+class ValuesStates(Protocol):
+    """A learner that says how good states are, whatever is done in them."""
+
+    def values(self, obs: Observation) -> Float[Tensor, "S N"]:
+        """V of observations."""
+        ...

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
@@ -72,11 +72,21 @@ class Collector(Watched):
         self._numbers = np.full(count, -1, np.int64)
         self._everywhere = np.arange(count)
         self._places = self._everywhere % num_envs
+        self._latest: Moment | None = None
 
     @property
     def guide_steps(self) -> NDArray[np.int64]:
         """h of the episodes under way, ``[S, E]``."""
         return self._stepper.guide_steps.reshape(self._stepper.shape)
+
+    @property
+    def explorer_share(self) -> Float[NDArray[np.float64], " S"]:
+        """The explorer's share in what was done in the last step, for each seed; 1 before any."""
+        if self._latest is None:
+            return np.ones(self._stepper.shape[0])
+        share = self._latest.share
+        found = ~self._latest.by_guide if share is None else share
+        return found.reshape(self._stepper.shape).mean(1, dtype=np.float64)
 
     @property
     def guide_alone(self) -> bool:
@@ -125,6 +135,7 @@ class Collector(Watched):
         if stepper.remembers:
             self._asked[self._everywhere, moment.times] = stepper.asked
         stepper.tell_of_ends(guide)
+        self._latest = moment
         return moment, step, self._finished() if stepper.some_ended else []
 
     def close(self) -> None:

@@ -145,7 +145,7 @@ def evaluate_modes(
     key: Key,
     arbiter: ArbiterInForce | None = None,
 ) -> dict[str, Evaluation]:
-    """Evaluate ``guide`` alone, ``combined`` by the rule, ``exploration`` alone: those in ``modes``.
+    """Evaluate ``guide`` alone, ``combined`` by the rule, ``exploration`` alone, as in ``modes``.
 
     All start from the same states. Without a guide, ``guide`` is left out, and ``combined`` is
     ``exploration``; so it is where a rule that goes by the clock has h 0 in every episode.

@@ -292,8 +292,15 @@ class Stepper:
         compares = GUIDE in rule.rule.needs and bool(counts.any())
         guided = self._ask(guide, seen, streams, counts) if compares else None
         moment = Decision(
-            *(seen, *map(self.by_seed, (self.clock, self.guide_steps)), counts),
-            *(rule.step, explores, guided, own, rule.critics),
+            observation=seen,
+            times=self.by_seed(self.clock),
+            guide_steps=self.by_seed(self.guide_steps),
+            counts=counts,
+            step=rule.step,
+            explores=explores,
+            guide=guided,
+            explorer=own,
+            critics=rule.critics,
         )
         share = rule.decide(moment, streams)
         mask = share < 1

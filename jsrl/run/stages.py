@@ -123,6 +123,8 @@ class CriticWarmUp(Stage):
             return
         whole_episode = ConstantCurriculum(state.components.spec.max_episode_steps, stage=-1)
         throughout = [whole_episode] * len(state.curricula)
+        collector = state.components.runner.collector
+        collector.guide_alone = True
         state.begin_progress("warming up the critic", total, clock.warmup_steps)
         while clock.warmup_steps < total:
             state.step(throughout)
@@ -130,6 +132,7 @@ class CriticWarmUp(Stage):
             if state.is_due(clock.warmup_steps, state.config.logger.interval):
                 state.record(clock.warmup_steps, "critic_warmup", state.latest_metrics)
             state.save_if_due(clock.warmup_steps)
+        collector.guide_alone = False
 
 
 class OnlineLearning(Stage):

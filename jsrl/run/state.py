@@ -117,7 +117,7 @@ class RunState:
         """One step of all environments, and the updates due for it."""
         metrics, episodes, share = self.components.runner.step(self.components.guide, curricula)
         self.latest_metrics = metrics or self.latest_metrics
-        self.recorder.episodes(episodes, share)
+        self.recorder.episodes(episodes, share, self.components.runner.collector.explorer_share)
 
     def is_due(self, done: int, interval: int) -> bool:
         """Whether a multiple of the interval was reached in the last step of all environments."""

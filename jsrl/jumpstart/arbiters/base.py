@@ -1,12 +1,15 @@
 """What all arbiters share: their options, their registry, and what a rule need not write itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Critics, Decision
+from jsrl.core.errors import UserError
+from jsrl.core.observations import Observation
 from jsrl.core.ranges import at_least
 from jsrl.core.registry import KindOptions, Registry
 from jsrl.core.streams import Streams
@@ -89,3 +92,32 @@ def critics_of(moment: Decision) -> Critics:
 def linear(first: float, last: float, steps: int, step: int) -> float:
     """From the first value to the last over so many steps, and the last from there on."""
     return last if step >= steps else first + (last - first) * step / steps
+
+
+def explorers_action(moment: Decision) -> Shaped[Tensor, "S E *A"]:
+    """What the explorer would do, which is there where a rule has named it in its needs."""
+    assert moment.explorer is not None, "a rule that asks for the explorer names it in its needs"
+    return moment.explorer
+
+
+def guides_action(moment: Decision) -> Shaped[Tensor, "S E *A"]:
+    """What the guide would do, which is there where a rule has named it in its needs."""
+    assert moment.guide is not None, "a rule that asks for the guide names it in its needs"
+    return moment.guide
+
+
+def advantage_of_explorer(
+    moment: Decision, q: Callable[[Observation, Tensor], Tensor]
+) -> Float[Tensor, "S E"]:
+    """The least Q of the explorer's action less that of the guide's, on the CPU."""
+    explorer, guide = (
+        q(moment.observation, action).amin(1)
+        for action in (explorers_action(moment), guides_action(moment))
+    )
+    return (explorer - guide).cpu()
+
+
+def probability(key: str, value: float) -> None:
+    """Raise UserError if ``value`` is no probability."""
+    if not 0 <= value <= 1:
+        raise UserError(f"{key}={value} must lie in [0, 1]")

@@ -19,9 +19,6 @@ from jsrl.jumpstart.arbiters.base import ArbiterOptions, Rule, arbiters
 class HandoverOptions(ArbiterOptions):
     """Of ``arbiter=handover``."""
 
-    # Set by the option that is chosen.
-    kind: str = "handover"
-
     uses_guide_steps = True
 
 
