@@ -358,8 +358,11 @@ class EncodesObservations(Protocol):
 class NormalisingPolicy(Protocol):
     """A policy that knows the mean and the spread of the observations it was trained on."""
 
-    def normaliser(self) -> tuple[Float[Tensor, " O"], Float[Tensor, " O"]]:
-        """The mean and the standard deviation, 0 and 1 where the policy does not normalise."""
+    def normaliser(self) -> tuple[Float[Tensor, "*S O"], Float[Tensor, "*S O"]]:
+        """The mean and the standard deviation, 0 and 1 where the policy does not normalise.
+
+        They are ``[O]``, or ``[S, 1, O]`` where each seed has its own.
+        """
         ...
 
 
@@ -418,6 +421,18 @@ class OnPolicyLearner(Protocol):
         """One gradient step for the seeds that have a step of their own policy in the minibatch.
 
         The other seeds stay as they are, and their metrics are NaN.
+        """
+        ...
+
+
+@runtime_checkable
+class LooksBackOnRollouts(Protocol):
+    """An ``OnPolicyLearner`` that does something once the updates from a rollout are done."""
+
+    def after_rollout(self, observation: Observation) -> None:
+        """Take all observations of the rollout, ``[S, T * E]``, also those of a guide's steps.
+
+        The next step of the environments comes after it.
         """
         ...
 

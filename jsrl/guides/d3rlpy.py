@@ -35,6 +35,9 @@ INSTALL = (
 SEQUENCES = ("decision_transformer", "discrete_decision_transformer", "tacr")
 """Algorithms whose policies look back at whole episodes."""
 
+SAMPLING = ("awac", "bear", "cal_ql", "cql", "crr", "discrete_sac", "iql", "sac")
+"""Algorithms whose policies are distributions; of the others d3rlpy gives the mode as a sample."""
+
 IMAGE_AXES = 3
 
 
@@ -86,6 +89,11 @@ def d3rlpy_guide(
     given_as = fit_observations(
         view.bind(spec, answers_in), _observations(shape), key, f"of shape {shape}"
     )
+    if sample and stored["kind"] not in SAMPLING:
+        raise UserError(
+            f"guide.sample=true: {path} is of {stored['kind']}, whose policy is no distribution "
+            "that could be drawn from; set guide.sample=false"
+        )
     algorithm = _load(path, stored["version"])
     _check_actions(algorithm, stored["actions"], spec, key)
     guide = ForeignGuide(
@@ -101,7 +109,7 @@ def d3rlpy_guide(
 
 
 def read_d3_file(path: Path) -> dict[str, Any]:
-    """The version, the observations' shape and the number of actions of a file; it runs no code.
+    """The kind, version, observations' shape and number of actions of a file; it runs no code.
 
     Raises:
         UserError: if it is missing, or no file of d3rlpy whose policy acts on one observation.
@@ -131,7 +139,7 @@ def read_d3_file(path: Path) -> dict[str, Any]:
             f"{key} was trained on tuples of observations, shapes {shape}; choose a policy of one "
             "array"
         )
-    return {"version": version, "shape": tuple(shape), "actions": actions}
+    return {"kind": kind, "version": version, "shape": tuple(shape), "actions": actions}
 
 
 class _PlainUnpickler(pickle.Unpickler):

@@ -200,7 +200,8 @@ class ActorCritic:
                 it, and the targets' follow.
         """
         if only_actor:
-            copy_seeds(self.networks.actor, state.get("networks", {}), rows, prefix="actor.")
+            networks = state.get("networks", {})
+            copy_seeds(self.networks.actor, networks, rows, prefix="actor.", start="naive")
             encoder = self.networks.critic_encoder
             self.networks.target_encoder.load_state_dict(encoder.state_dict())
         else:

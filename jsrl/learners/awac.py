@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Draws, Metrics, Phase
 from jsrl.core.ranges import above_zero, at_least, one_of
@@ -31,6 +32,9 @@ from jsrl.learners.losses import (
 from jsrl.learners.options import ActorOptions, LearnerInputs, NStepOptions, learners
 from jsrl.networks.policies import GaussianPolicy
 
+LARGEST_WEIGHT = 100.0
+"""At which exponential weights are clipped where the options do not say."""
+
 
 @dataclass
 class AWACOptions(NStepOptions, ActorOptions):
@@ -53,8 +57,8 @@ class AWACOptions(NStepOptions, ActorOptions):
     # Weights of the actions: softmax, over the minibatch, whose mean is 1, as the authors' code,
     # jaxrl and d3rlpy have them; or exponential, as the equation and CORL have them.
     weights: str = "softmax"
-    # At which exponential weights are clipped.
-    largest_weight: float = 100.0
+    # At which exponential weights are clipped; null: 100. Softmax weights are not.
+    largest_weight: float | None = None
     # Actions of the policy whose mean Q is V(s); 0: Q of its action without noise.
     value_samples: int = 1
     # Whether updates are compiled by torch.compile: faster after a minute or two.
@@ -68,8 +72,14 @@ class AWACOptions(NStepOptions, ActorOptions):
         one_of("learner.weights", self.weights, ("softmax", "exponential"))
         at_least("learner.critics", self.critics, 1)
         at_least("learner.value_samples", self.value_samples, 0)
-        for name in ("advantage_temperature", "largest_weight"):
-            above_zero(f"learner.{name}", getattr(self, name))
+        above_zero("learner.advantage_temperature", self.advantage_temperature)
+        if self.largest_weight is not None:
+            above_zero("learner.largest_weight", self.largest_weight)
+            if self.weights == "softmax":
+                raise UserError(
+                    f"learner.largest_weight={self.largest_weight} clips exponential weights, and "
+                    "learner.weights=softmax; set learner.weights=exponential or leave it out"
+                )
 
 
 @learners.register("awac", AWACOptions)
@@ -205,4 +215,5 @@ class AWAC(ActorCritic):
         o = self.options
         if o.weights == "softmax":
             return softmax_weights(advantage, o.advantage_temperature)
-        return advantage_weights(advantage, 1 / o.advantage_temperature, o.largest_weight)
+        largest = LARGEST_WEIGHT if o.largest_weight is None else o.largest_weight
+        return advantage_weights(advantage, 1 / o.advantage_temperature, largest)

@@ -102,4 +102,4 @@ class BC:
 
     def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
         """Copy the policy of another BC's state, seed by seed; the optimiser stays fresh."""
-        copy_seeds(self.actor, state["actor"], rows)
+        copy_seeds(self.actor, state.get("actor", {}), rows)

@@ -16,6 +16,7 @@ from jsrl.core.protocols import Draws, Metrics
 from jsrl.core.streams import Streams
 from jsrl.learners import fused_adam
 from jsrl.learners.fused_adam import FIRST_DECAY, SECOND_DECAY
+from jsrl.networks.seed_policy import names_by_seed
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -185,27 +186,52 @@ def advantage_statistics(advantage: Float[Tensor, "S B"], weights: Float[Tensor,
 
 
 def copy_seeds(
-    module: nn.Module, state: dict[str, Tensor], rows: Sequence[int], prefix: str = ""
+    module: nn.Module,
+    state: dict[str, Tensor],
+    rows: Sequence[int],
+    prefix: str = "",
+    start: str = "warm",
 ) -> None:
-    """Load the parameters of chosen seeds, and whole buffers, from another module's state.
+    """Load what chosen seeds have in another module's state, and what is shared as a whole.
+
+    Networks that the other module alone has are left there, such as V of IQL.
+
+    Args:
+        module: what is loaded into.
+        state: of the other module.
+        rows: the places of the seeds in it.
+        prefix: of the names in ``state`` that are meant.
+        start: what asked for it, ``warm`` or ``naive``.
 
     Raises:
         UserError: if the other module has other networks.
     """
-    parameters = dict(module.named_parameters(remove_duplicate=False))
-    chosen = {}
-    for name, own in module.state_dict().items():
+    by_seed = names_by_seed(module)
+    chosen, own_state = {}, module.state_dict()
+    for name, own in own_state.items():
         value = state.get(prefix + name)
-        if value is not None and name in parameters:
+        if value is not None and name in by_seed:
             value = value[list(rows)]
         if value is None or value.shape != own.shape:
-            raise UserError(
-                f"start=warm: the guide's networks have {name} of shape "
-                f"{None if value is None else tuple(value.shape)}, the learner's is "
-                f"{tuple(own.shape)}; use the guide's learner.hidden and activation, or start=cold"
-            )
+            raise _other_networks(start, name, value, own)
         chosen[name] = value
+    networks = {name.partition(".")[0] for name in own_state}
+    for name, value in state.items():
+        of_module = name.removeprefix(prefix)
+        within = name.startswith(prefix) and of_module.partition(".")[0] in networks
+        if within and of_module not in own_state:
+            raise _other_networks(start, of_module, value, None)
     module.load_state_dict(chosen)
+
+
+def _other_networks(start: str, name: str, theirs: Tensor | None, own: Tensor | None) -> UserError:
+    """Networks of the same name that are not alike."""
+    shapes = [None if tensor is None else tuple(tensor.shape) for tensor in (theirs, own)]
+    return UserError(
+        f"start={start}: the guide's networks have {name} of shape {shapes[0]}, the learner's is "
+        f"{shapes[1]}; use the guide's learner, with its learner.hidden, its number of critics and "
+        "its activations, or start=cold"
+    )
 
 
 def compiled(update: Callable[P, R]) -> Callable[P, R]:

@@ -192,8 +192,14 @@ class CQL(SAC):
         return metrics
 
     def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
-        """Copy the networks of another learner, and its factor if it has one."""
+        """Copy the networks of another learner, and its factor if it has one.
+
+        An actor that was trained before has cloned as long as it did there, and one of a kind that
+        does not clone needs none of it.
+        """
         super().start_from(state, rows, only_actor=only_actor)
+        self._actor_updates = state.get("actor_updates", self.options.cloning_updates)
+        self._clones = self._actor_updates < self.options.cloning_updates
         if not only_actor and "log_multiplier" in state:
             with torch.no_grad():
                 self.log_multiplier.copy_(state["log_multiplier"][list(rows)])

@@ -5,7 +5,7 @@ from typing import Any
 
 from jsrl.core.errors import UserError
 from jsrl.core.loading import check_arguments, load_attribute, takes
-from jsrl.core.protocols import Consumes, Learner, SaysItsNeeds
+from jsrl.core.protocols import Consumes, DataNeeds, Learner, SaysItsNeeds
 from jsrl.core.ranges import required
 from jsrl.core.specs import EnvSpec
 from jsrl.learners.options import LearnerInputs, LearnerOptions, learners
@@ -59,9 +59,10 @@ def make_custom(options: CustomOptions, inputs: LearnerInputs) -> Learner:
     }
     check_arguments(attribute, given, target, "learner.arguments")
     learner: Learner = attribute(**given)
-    if not isinstance(learner, SaysItsNeeds):
+    if not (isinstance(learner, SaysItsNeeds) and isinstance(learner.needs, DataNeeds)):
         raise UserError(
-            f"learner.target={target!r} has no attribute needs, which says what its updates take; "
+            f"learner.target={target!r} has no DataNeeds as its attribute needs, which says what "
+            "its updates take; "
             'give it needs = DataNeeds(Consumes.TRANSITIONS, (("actor",),)), both from '
             "jsrl.core.protocols"
         )

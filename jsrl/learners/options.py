@@ -30,6 +30,8 @@ class LearnerOptions(KindOptions):
     data_action_clip: float | None = None
     # How images become numbers.
     encoder: EncoderOptions = field(default_factory=EncoderOptions)
+    # Keys of other groups that a preset relies on, with their values: a run says what differs.
+    made_for: dict[str, Any] = field(default_factory=dict)
 
     learns_online = True
     """Whether it can learn from what is collected."""

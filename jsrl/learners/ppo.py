@@ -7,7 +7,8 @@ a categorical distribution.
 With a guide it is Jump-Start RL for on-policy learners: the steps of the guide are no samples of
 the policy, and take no part in losses, in the normalisation of advantages, or in metrics. The
 advantages of the steps behind them are whole even so, since an advantage depends on later steps
-alone.
+alone. What was observed in them counts for the statistics of ``normalise_observations`` even so,
+since the policy observes it, too, once the guide is gone.
 """
 
 import math
@@ -24,17 +25,21 @@ from jsrl.core.observations import Observation
 from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
 from jsrl.core.ranges import at_least
 from jsrl.core.rollouts import ExploringStep, RolloutBatch
-from jsrl.core.specs import BoxActions
+from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.learners.common import copy_seeds
 from jsrl.learners.losses import clipped_surrogate_loss, normalised_advantages, weighted_mean
 from jsrl.learners.options import LearnerInputs, OnPolicyOptions, check_log_std_range, learners
+from jsrl.learners.running_statistics import RunningStatistics
 from jsrl.learners.seedwise_adam import SeedwiseAdam
 from jsrl.networks.categorical import CategoricalPolicy
 from jsrl.networks.encoders.encoder import encoder_options
 from jsrl.networks.encoders.observation import ObservationEncoder
 from jsrl.networks.layers import INITIALISATIONS, Initialisation, SeedMLP, orthogonal
 from jsrl.networks.policies import GaussianPolicy
+
+OBSERVATION_CLIP = 10.0
+"""Normalised observations are clipped to ± this, as the 37 implementation details have it."""
 
 
 @dataclass
@@ -68,6 +73,10 @@ class PPOOptions(OnPolicyOptions):
     value_coefficient: float = 0.5
     # Gradients of each seed are scaled down to this norm, over all its networks; null: not at all.
     largest_gradient_norm: float | None = 0.5
+    # Whether networks see vectors normalised by the mean and spread of all that the seed has
+    # observed before the present rollout, also while a guide acted, and clipped to ±10. In the
+    # first rollout they are as they are.
+    normalise_observations: bool = False
 
     networks = ("actor", "value")
     acts_by = ("box", "discrete")
@@ -90,6 +99,15 @@ class PPOOptions(OnPolicyOptions):
                 "on which the ratio of learner=ppo depends; set learner.encoder.shift=0"
             )
 
+    def check_environment(self, spec: EnvSpec) -> None:
+        super().check_environment(spec)
+        if self.normalise_observations and not spec.observation.size:
+            raise UserError(
+                f"learner.normalise_observations=true is about vectors, and env.id={spec.id!r} "
+                "has images alone, which are left as they are; set "
+                "learner.normalise_observations=false"
+            )
+
 
 class PPONetworks(nn.Module):
     """A policy, which draws real actions or choices, and V, for S seeds.
@@ -105,17 +123,20 @@ class PPONetworks(nn.Module):
         seeds, observed, layers = len(inputs.streams), inputs.observation, inputs.layers
         sizes = (seeds, observed.size, inputs.actions.size, options.hidden)
         follows = (layers.actor.activation, layers.actor.layer_norm)
-        images: dict[str, Any] = {"images": observed.image_shapes, "encoder": options.encoder}
+        seen: dict[str, Any] = {"images": observed.image_shapes, "encoder": options.encoder}
+        if options.normalise_observations:
+            seen |= {"normalise_observations": True, "statistics_by_seed": True}
+            seen["observation_clip"] = OBSERVATION_CLIP
         if isinstance(inputs.actions, BoxActions):
             self.actor = GaussianPolicy(
                 *sizes,
                 *follows,
                 tanh_mean=options.tanh_mean,
                 log_std_range=options.log_std_range,
-                **images,
+                **seen,
             )
         else:
-            self.actor = CategoricalPolicy(*sizes, *follows, **images)
+            self.actor = CategoricalPolicy(*sizes, *follows, **seen)
         encoder = encoder_options(options.encoder)
         self.value_encoder = ObservationEncoder(
             encoder, seeds, observed.size, observed.image_shapes
@@ -139,10 +160,10 @@ class PPONetworks(nn.Module):
         self.actor.observation_encoder.initialise(streams, "actor_encoder")
 
     def v(self, observation: Observation) -> Float[Tensor, "S B"]:
-        """V(s)."""
-        features = observation.vector
+        """V(s), of vectors in the units of the policy."""
+        features = self.actor.normalise(observation.vector)
         if self.value_encoder.images or observation.images:
-            features = self.value_encoder(observation.vector, observation.images)
+            features = self.value_encoder(features, observation.images)
         values: Tensor = self.value(features)
         return values[..., 0]
 
@@ -167,6 +188,10 @@ class PPO:
             list(self.networks.parameters()), options.adam_epsilon, options.largest_gradient_norm
         )
         self.updates = 0
+        self.observed: RunningStatistics | None = None
+        if options.normalise_observations:
+            seeds, size = len(inputs.streams), inputs.observation.size
+            self.observed = RunningStatistics(seeds, size, inputs.device)
 
     def explore(self, obs: Observation, streams: Streams) -> ExploringStep:
         """Actions that are drawn, their log-probabilities before they are clipped, and V."""
@@ -201,8 +226,19 @@ class PPO:
         metrics, loss = self.losses(batch)
         metrics["gradient/norm"] = self.optimiser.descend(loss, self.learning_rate, counts)
         self.updates += 1
-        metrics["policy/guide_share"] = 1 - weight.mean(-1)
-        return {n: torch.where(counts, value.detach(), math.nan) for n, value in metrics.items()}
+        own = {n: torch.where(counts, value.detach(), math.nan) for n, value in metrics.items()}
+        return own | {"policy/guide_share": 1 - weight.mean(-1)}
+
+    def after_rollout(self, observation: Observation) -> None:
+        """Normalise by what this rollout was like, too, from the next one on.
+
+        Within a rollout and its updates the statistics stay, so that a policy that has not learnt
+        yet gives what was drawn the probability that it was drawn with. A seed that is frozen keeps
+        its statistics, and one whose statistics would not be finite is frozen.
+        """
+        if self.observed is not None:
+            self.optimiser.alive &= self.observed.add(observation.vector, self.optimiser.alive)
+            self.networks.actor.set_normaliser(*self.observed.normaliser())
 
     def losses(self, batch: RolloutBatch) -> tuple[Metrics, Float[Tensor, " S"]]:
         """The parts of the loss, what is told beside them, and the loss (equation 9)."""
@@ -249,18 +285,23 @@ class PPO:
         return {"value": self.networks.v(observation)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Networks, optimiser and the number of updates, from which the learning rate follows."""
-        return {
+        """Networks, optimiser, statistics, and the number of updates, which the rate goes by."""
+        state = {
             "networks": self.networks.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "updates": self.updates,
         }
+        if self.observed is not None:
+            state["observed"] = self.observed.state_dict()
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where ``state_dict`` was taken."""
         self.networks.load_state_dict(state["networks"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.updates = state["updates"]
+        if self.observed is not None:
+            self.observed.load_state_dict(state["observed"])
 
     @property
     def alive(self) -> Bool[Tensor, " S"]:
@@ -268,7 +309,7 @@ class PPO:
         return self.optimiser.alive
 
     def start_from(self, state: dict[str, Any], rows: Sequence[int], *, only_actor: bool) -> None:
-        """Copy the networks of another PPO; the optimiser stays fresh.
+        """Copy the networks of another PPO and its statistics; the optimiser stays fresh.
 
         Args:
             state: from ``state_dict`` of a learner of the same sizes.
@@ -278,9 +319,11 @@ class PPO:
         """
         networks = state.get("networks", {})
         if only_actor:
-            copy_seeds(self.networks.actor, networks, rows, prefix="actor.")
+            copy_seeds(self.networks.actor, networks, rows, prefix="actor.", start="naive")
         else:
             copy_seeds(self.networks, networks, rows)
+        if self.observed is not None:
+            self.observed.load_state_dict(state["observed"], rows)
 
 
 def _scheme(name: str, gain: float) -> Initialisation:

@@ -57,7 +57,8 @@ class TD3BC(TD3):
     def actor_losses(self, batch: TransitionBatch) -> Metrics:
         """-λ·Q(s, π(s)) + (π(s) - a)², with λ = α over the minibatch's mean of |Q|."""
         action, q = self.act_and_judge(batch)
-        weight = self.options.alpha / q.detach().abs().mean(-1)
+        size = q.detach().abs().mean(-1).clamp(min=torch.finfo(q.dtype).tiny)
+        weight = self.options.alpha / size
         behaviour = (action - batch.action).square().mean((-2, -1))
         return {
             "loss/actor": -weight * q.mean(-1) + self._behaviour * behaviour,

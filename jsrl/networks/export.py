@@ -115,7 +115,8 @@ def _of_vectors(
     vectors = torch.randn(rows, alone.observation_size, generator=generator)
     if isinstance(alone, NormalisingPolicy):
         mean, std = alone.normaliser()
-        vectors = mean + std * vectors
+        # Statistics of each seed have an axis of seeds, which is one long here.
+        vectors = (mean + std * vectors).reshape(rows, -1)
     given = vectors.numpy()
     formats: Formats = {
         "torchscript": (

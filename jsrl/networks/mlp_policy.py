@@ -48,6 +48,9 @@ class MlpPolicy(SeedPolicy):
         activation: what follows each hidden layer.
         layer_norm: normalise hidden layers.
         normalise_observations: subtract ``observation_mean``, divide by ``observation_std``.
+        statistics_by_seed: each seed has a mean and a standard deviation of its own, ``[S, 1, O]``;
+            otherwise they are one ``[O]`` for all seeds.
+        observation_clip: normalised vectors are clipped to ± this; None leaves them as they are.
         images: channels, height and width of each image by name; None without images.
         encoder: of the images: its options, or the plain values of a checkpoint.
         arguments: the other keywords of the class, as plain values.
@@ -69,6 +72,8 @@ class MlpPolicy(SeedPolicy):
         layer_norm: bool = False,
         *,
         normalise_observations: bool = False,
+        statistics_by_seed: bool = False,
+        observation_clip: float | None = None,
         images: Mapping[str, Sequence[int]] | None = None,
         encoder: EncoderOptions | Mapping[str, Any] | None = None,
         **arguments: Any,
@@ -77,6 +82,11 @@ class MlpPolicy(SeedPolicy):
         seen: dict[str, Any] = {}
         if images:
             seen = {"images": images, "encoder": None if options is None else vars(options)}
+        # What is left at its default does not change what identifies a policy.
+        if statistics_by_seed:
+            seen["statistics_by_seed"] = True
+        if observation_clip is not None:
+            seen["observation_clip"] = observation_clip
         super().__init__(
             num_seeds,
             observation_size,
@@ -93,27 +103,39 @@ class MlpPolicy(SeedPolicy):
         self.observation_encoder = ObservationEncoder(options, num_seeds, observation_size, shapes)
         size, outputs = self.observation_encoder.size, self.outputs_per_action * action_size
         self.mlp = SeedMLP((num_seeds,), size, hidden, outputs, activation, layer_norm)
-        self.register_buffer("observation_mean", torch.zeros(observation_size))
-        self.register_buffer("observation_std", torch.ones(observation_size))
+        statistics = (num_seeds, 1, observation_size) if statistics_by_seed else (observation_size,)
+        self.register_buffer("observation_mean", torch.zeros(statistics))
+        self.register_buffer("observation_std", torch.ones(statistics))
+        if statistics_by_seed:
+            self.seed_buffers = frozenset({"observation_mean", "observation_std"})
         self.normalise_observations = normalise_observations
+        self.observation_clip = observation_clip
 
     def set_normaliser(
-        self, mean: Float[Tensor, " O"] | None, std: Float[Tensor, " O"] | None
+        self, mean: Float[Tensor, "*S O"] | None, std: Float[Tensor, "*S O"] | None
     ) -> None:
-        """Normalise by these statistics of a dataset, if this policy normalises at all."""
+        """Normalise by these statistics from now on, if this policy normalises at all.
+
+        They are ``[O]``, or ``[S, 1, O]`` where each seed has its own.
+        """
         if self.normalise_observations and mean is not None and std is not None:
             self.observation_mean.copy_(mean)
             self.observation_std.copy_(std)
 
-    def normaliser(self) -> tuple[Float[Tensor, " O"], Float[Tensor, " O"]]:
-        """The mean and standard deviation of the observations it was trained on."""
+    def normaliser(self) -> tuple[Float[Tensor, "*S O"], Float[Tensor, "*S O"]]:
+        """The mean and standard deviation of the observations it was trained on.
+
+        They are ``[O]``, or ``[S, 1, O]`` where each seed has its own.
+        """
         return self.observation_mean, self.observation_std
 
     def normalise(self, vector: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
         """Vectors in the units that the network was trained in."""
         if not self.normalise_observations:
             return vector
-        return (vector - self.observation_mean) / self.observation_std
+        normalised = (vector - self.observation_mean) / self.observation_std
+        clip = self.observation_clip
+        return normalised if clip is None else normalised.clamp(-clip, clip)
 
     def trained_parameters(self) -> list[nn.Parameter]:
         """All parameters but those of convolutions that belong to another network."""

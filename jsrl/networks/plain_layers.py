@@ -26,14 +26,14 @@ class Normalise(nn.Module):
 
 
 class Clip(nn.Module):
-    """Actions clipped to ± ``bound``."""
+    """Actions or normalised observations clipped to ± ``bound``."""
 
     def __init__(self, bound: float) -> None:
         super().__init__()
         self.bound = bound
 
-    def forward(self, actions: Float[Tensor, "*n A"]) -> Float[Tensor, "*n A"]:
-        return actions.clamp(-self.bound, self.bound)
+    def forward(self, numbers: Float[Tensor, "*n A"]) -> Float[Tensor, "*n A"]:
+        return numbers.clamp(-self.bound, self.bound)
 
 
 @torch.no_grad()

@@ -118,7 +118,10 @@ class GaussianPolicy(MlpPolicy):
         alone = self.select(index).cpu()
         layers: OrderedDict[str, nn.Module] = OrderedDict()
         if self.normalise_observations:
-            layers["normalise"] = Normalise(alone.observation_mean, alone.observation_std)
+            mean, std = alone.normaliser()
+            layers["normalise"] = Normalise(mean.flatten(), std.flatten())
+            if alone.observation_clip is not None:
+                layers["clip_observations"] = Clip(alone.observation_clip)
         # The output layer was registered last, so that this is the order of the forward.
         for name, layer in alone.mlp.named_children():
             layers[name] = without_seeds(layer)

@@ -102,7 +102,9 @@ def place_of(cls: type) -> str:
 
 
 class SeedPolicy(nn.Module):
-    """A policy of S seeds whose parameters have a leading seed axis and whose buffers are shared.
+    """A policy of S seeds whose parameters have a leading seed axis.
+
+    Its buffers are shared, but for those that ``seed_buffers`` names.
 
     A class that extends it defines ``mode``, ``act``, and ``forward`` where the monitor is to look
     into its layers.
@@ -115,6 +117,9 @@ class SeedPolicy(nn.Module):
             strings, lists and dictionaries. A class that sees images has the keyword ``images``,
             with channels, height and width of each by name.
     """
+
+    seed_buffers: frozenset[str] = frozenset()
+    """The names of its own buffers that have a leading seed axis, too."""
 
     def __init__(
         self, num_seeds: int, observation_size: int, action_size: int, **arguments: Any
@@ -141,9 +146,10 @@ class SeedPolicy(nn.Module):
     def select(self, index: int | Sequence[int]) -> Self:
         """A frozen copy for one seed alone (S = 1), or for the seeds at these indices in order."""
         rows = [index] if isinstance(index, int) else list(index)
-        own = dict(self.named_parameters())
+        by_seed = names_by_seed(self)
         state = {
-            name: value[rows] if name in own else value for name, value in self.state_dict().items()
+            name: value[rows] if name in by_seed else value
+            for name, value in self.state_dict().items()
         }
         chosen = type(self)(**{**self.arguments, "num_seeds": len(rows)})
         chosen.load_state_dict(state)
@@ -161,6 +167,18 @@ class SeedPolicy(nn.Module):
     def mode_module(self, index: int) -> nn.Module:
         """The mode of one seed, for an exported file: see ``ExportablePolicy``."""
         return ModeOfOneSeed(self.select(index).cpu()).eval()
+
+
+def names_by_seed(module: nn.Module) -> set[str]:
+    """The names in a module's state of what has a leading seed axis.
+
+    These are its parameters, and what ``seed_buffers`` of the policies in it names.
+    """
+    names = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for place, part in module.named_modules():
+        if isinstance(part, SeedPolicy):
+            names |= {f"{place}.{name}" if place else name for name in part.seed_buffers}
+    return names
 
 
 class ModeOfOneSeed(nn.Module):

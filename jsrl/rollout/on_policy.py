@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from jsrl.core.observations import Observation
-from jsrl.core.protocols import Curriculum, Guide, Metrics, OnPolicyLearner
+from jsrl.core.protocols import (
+    Curriculum,
+    Guide,
+    LooksBackOnRollouts,
+    Metrics,
+    OnPolicyLearner,
+)
 from jsrl.core.rollouts import ExploringStep
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
@@ -142,6 +148,8 @@ class OnPolicyRunner:
                 batch = store.sample(indices)
                 found.append(self._learner.update(batch, self._learner.draws(self._draws)))
                 self.updates += 1
+        if isinstance(self._learner, LooksBackOnRollouts):
+            self._learner.after_rollout(store.observations)
         store.clear()
         return {name: torch.stack([m[name] for m in found], 1).nanmean(1) for name in found[0]}
 

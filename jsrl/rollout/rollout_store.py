@@ -162,15 +162,22 @@ class RolloutStore:
             weight=_by_seed((~self._stacked("by_guide")).to(values.dtype)),
         )
 
+    @property
+    def observations(self) -> Observation:
+        """What was seen in all steps, ``[S, T * E]``.
+
+        Raises:
+            ValueError: before ``finish``.
+        """
+        return self._finished().observation
+
     def sample(self, indices: Int[Tensor, "S B"]) -> RolloutBatch:
         """The steps at ``indices`` from 0 to T * E - 1, those of the first step first.
 
         Raises:
             ValueError: before ``finish``.
         """
-        whole = self._whole
-        if whole is None:
-            raise ValueError("a rollout gives minibatches once it is finished: call finish first")
+        whole = self._finished()
         rows = torch.arange(len(indices), device=indices.device).unsqueeze(1)
         return RolloutBatch(
             observation=whole.observation[rows, indices],
@@ -211,6 +218,11 @@ class RolloutStore:
         for number in range(len(state["vector"])):
             one = {name: values[number] for name, values in fields_of_all.items()}
             self.add(RolloutStep(observation=observations[number], **one))
+
+    def _finished(self) -> RolloutBatch:
+        if self._whole is None:
+            raise ValueError("a rollout gives minibatches once it is finished: call finish first")
+        return self._whole
 
     def _stacked(self, name: str) -> Tensor:
         return torch.stack([getattr(step, name) for step in self._steps])

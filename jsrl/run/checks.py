@@ -289,9 +289,11 @@ def _check_needed_data(config: TrainConfig) -> None:
             f"does without: {', '.join(others)}"
         )
     collects, share = online.steps > 0, offline_fraction(online.offline_fraction)
-    if collects and config.start == "cold" and share == 0:
+    pretrained = not config.guide.pretrained or config.offline.updates > 0
+    if collects and share == 0 and not (config.start == "warm" and pretrained):
         raise UserError(
-            f"{named} needs offline data, but with start=cold and online.offline_fraction="
-            f"{online.offline_fraction} it never sees any; set online.offline_fraction=0.5, or "
-            f"choose a learner that does without: {', '.join(others)}"
+            f"{named} needs offline data, but with start={config.start}, offline.updates="
+            f"{config.offline.updates} and online.offline_fraction={online.offline_fraction} its "
+            "critics never see any; set online.offline_fraction=0.5, or choose a learner that does "
+            f"without: {', '.join(others)}"
         )

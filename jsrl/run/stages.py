@@ -103,7 +103,10 @@ class MeasuringTheGuide(Stage):
 
 
 class CriticWarmUp(Stage):
-    """The guide acts to the end of every episode, and only the critic learns from that."""
+    """The guide acts to the end of every episode, and at most the critic learns from that.
+
+    It does from ``online.learning_starts`` on.
+    """
 
     name: ClassVar[str] = WARM_UP
 
@@ -125,7 +128,9 @@ class CriticWarmUp(Stage):
         throughout = [whole_episode] * len(state.curricula)
         collector = state.components.runner.collector
         collector.guide_alone = True
-        state.begin_progress("warming up the critic", total, clock.warmup_steps)
+        learns = state.config.online.learning_starts < total
+        what = "warming up the critic" if learns else "the guide acts alone"
+        state.begin_progress(what, total, clock.warmup_steps)
         while clock.warmup_steps < total:
             state.step(throughout)
             clock.warmup_steps += state.config.env.num_envs

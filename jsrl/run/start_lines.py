@@ -1,9 +1,14 @@
 """The lines that a run prints before it begins, on its data and on every conversion in force."""
 
+from omegaconf import OmegaConf
+
 from jsrl.core.conversions import env_action_line, reward_line
 from jsrl.core.specs import EnvSpec
 from jsrl.guides import GuideOptions, guide_lines
+from jsrl.learners import LearnerOptions
 from jsrl.run.components import Components
+from jsrl.settings.schema import TrainConfig
+from jsrl.settings.stages import OnlineConfig
 
 LONG_EPISODE = 100_000
 """Steps, from which on a time limit is mentioned."""
@@ -25,6 +30,8 @@ def start_lines(components: Components) -> list[str]:
     lines.append(unmeasured_line(config.guide))
     lines.append(time_limit_line(components.spec))
     lines.append(config.learner.run_line(config.env.num_envs, config.online.steps))
+    lines += preset_lines(config)
+    lines.append(no_update_line(config.learner, config.online))
     transform = config.learner.reward_transform()
     if transform is not None:
         lines.append(reward_line(*transform))
@@ -40,6 +47,31 @@ def time_limit_line(spec: EnvSpec) -> str | None:
     return (
         f"time limit: an episode of {spec.id} that does not end by itself goes on for {limit:,} "
         "steps, and an evaluation waits for it; env.max_episode_steps=N ends it before"
+    )
+
+
+def preset_lines(config: TrainConfig) -> list[str]:
+    """Say where the configuration differs from what the chosen preset of a learner relies on."""
+    lines = []
+    for key, wanted in config.learner.made_for.items():
+        value = OmegaConf.select(OmegaConf.structured(config), key)
+        if value != wanted:
+            lines.append(
+                f"the learner's preset is made for {key}={wanted}, and with {key}={value} it is "
+                "another algorithm than the one that it is named after"
+            )
+    return lines
+
+
+def no_update_line(learner: LearnerOptions, online: OnlineConfig) -> str | None:
+    """Say that a run is too short for any update."""
+    steps = online.critic_warmup_steps + online.steps
+    waits = learner.learns_offline and online.steps > 0
+    if not waits or online.learning_starts < steps:
+        return None
+    return (
+        f"online.learning_starts={online.learning_starts} is not passed in {steps} steps: nothing "
+        "is learnt online"
     )
 
 

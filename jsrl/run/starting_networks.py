@@ -3,11 +3,17 @@
 from pathlib import Path
 from typing import Any
 
+import yaml
+from omegaconf import OmegaConf
+
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import Policy, SavablePolicy
 from jsrl.guides.network import RunOptions
-from jsrl.settings.schema import TrainConfig
+from jsrl.networks.hidden_layers import HiddenLayers
+from jsrl.run.build import network_layers
+from jsrl.run.stored_config import complete
+from jsrl.settings.schema import ActivationConfig, TrainConfig
 
 MEANING = {
     "activation": "activation",
@@ -31,6 +37,8 @@ def networks_of_guides_run(config: TrainConfig, own: Policy) -> tuple[dict[str, 
     guide = config.guide
     assert isinstance(guide, RunOptions) and guide.path is not None
     state = load_checkpoint(newest_checkpoint(Path(guide.path)))
+    if config.start == "warm":
+        _require_same_activations(config, Path(guide.path))
     stored = state["policies"].get(guide.which)
     if stored is not None and isinstance(own, SavablePolicy):
         _require_same_meaning(config, stored["description"], own.describe())
@@ -39,6 +47,27 @@ def networks_of_guides_run(config: TrainConfig, own: Policy) -> tuple[dict[str, 
     ]
     wanted = state["guide_learner"] if guide.which == "guide" else state["learner"]
     return wanted, rows
+
+
+def _require_same_activations(config: TrainConfig, run: Path) -> None:
+    """Raise UserError for the first network of values that would compute something else here."""
+    path = run / "config.yaml"
+    stored = complete({"activation": yaml.safe_load(path.read_text()).get("activation", {})})
+    theirs = OmegaConf.to_object(stored.activation)
+    assert isinstance(theirs, ActivationConfig)
+    for network in set(config.learner.networks) - {"actor"}:
+        of_guide, own = network_layers(theirs, network), network_layers(config.activation, network)
+        if of_guide != own:
+            raise UserError(
+                f"start=warm copies the guide's {network}, which has {_named(of_guide)} in its "
+                f"hidden layers, to one that has {_named(own)}, where its values would be others; "
+                f"set activation and activation.{network} as they are in {str(path)!r}, or use "
+                "start=cold or start=naive"
+            )
+
+
+def _named(layers: HiddenLayers) -> str:
+    return f"{layers.activation} {'behind' if layers.layer_norm else 'without'} LayerNorm"
 
 
 def _require_same_meaning(config: TrainConfig, other: dict[str, Any], own: dict[str, Any]) -> None:

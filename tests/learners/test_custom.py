@@ -117,7 +117,10 @@ def test_seeds_of_a_custom_learner_are_initialised_alone_as_in_company():
         ({"target": f"{TD3_FILE}:TD4"}, "nearest: TD3"),
         ({"arguments": {"hiden": [8]}}, "learner.arguments"),
         ({"target": f"{__file__}:OnPolicy", "arguments": {}}, "whole rollouts"),
-        ({"target": f"{__file__}:Silent", "arguments": {}}, "Silent' has no attribute needs"),
+        (
+            {"target": f"{__file__}:Silent", "arguments": {}},
+            "Silent' has no DataNeeds as its attribute needs",
+        ),
         (
             {"target": f"{__file__}:Mute", "arguments": {}},
             "gives int, which has no act(obs, streams)",

@@ -21,7 +21,7 @@ SAME = {"left": (3, 18, 18), "right": (3, 18, 18)}
 
 
 def options(kind="drq", **changed):
-    return encoders[kind].options(kind=kind, **{"features": 5, **changed})
+    return encoders[kind].options(kind=kind, **{"features": 6, **changed})
 
 
 def observation(images, vector_size=3, seeds=2, batch=4):
@@ -48,7 +48,7 @@ def test_features_of_each_image_come_in_order_and_then_the_vector(vector_size):
     assert out.shape == (2, 4, made.size)
     for place, name in enumerate(TWO):
         features = made.encoder_of(name)(images[name])
-        assert torch.equal(out[..., 5 * place : 5 * place + 5], features)
+        assert torch.equal(out[..., 6 * place : 6 * place + 6], features)
     assert torch.equal(out[..., 10:], vector)
     assert made.encoder_of("front") is not made.encoder_of("wrist.left")
 
@@ -60,7 +60,7 @@ def test_one_encoder_may_read_all_images():
     assert len(list(made.parameters())) == len(list(made.encoder_of("left").parameters()))
     images["right"] = images["left"]
     out = made(vector, images)
-    assert torch.equal(out[..., :5], out[..., 5:])
+    assert torch.equal(out[..., :6], out[..., 6:])
 
 
 def test_without_images_the_vector_is_passed_on():

@@ -112,6 +112,24 @@ def test_a_policy_that_would_act_otherwise_is_refused_and_the_advice_works(tmp_p
     assert read_summary(tmp_path / "second")["updates"] == 4
 
 
+def test_statistics_of_observations_go_with_the_networks_to_another_run(tmp_path: Path) -> None:
+    normalising = (*ALONE, "learner.normalise_observations=true")
+    train_here(tmp_path / "first", *normalising, "seeds=[0,3]", "online.steps=40")
+    first = newest_state(tmp_path / "first")["learner"]
+    assert first["observed"]["count"].tolist() == [[40], [40]]
+    plain = (*ALONE, "guide=run", f"guide.path={tmp_path / 'first'}", "seeds=[3]", "start=warm")
+    plain = (*plain, "online.steps=20")
+    advice = r"normalise_observations is True.*set learner.normalise_observations to the guide's"
+    with pytest.raises(UserError, match=advice):
+        train_here(tmp_path / "second", *plain)
+    train_here(tmp_path / "second", *plain, "learner.normalise_observations=true")
+    second = newest_state(tmp_path / "second")
+    assert second["learner"]["observed"]["count"].tolist() == [[60]]
+    for name in ("observation_mean", "observation_std"):
+        guides, own = second["policies"]["guide"]["state"][name], first["networks"][f"actor.{name}"]
+        assert torch.equal(guides, own[1:])
+
+
 @pytest.mark.parametrize("env_id", ["Pendulum-v1", "CartPole-v1"])
 def test_environments_of_real_actions_and_of_choices_run(tmp_path: Path, env_id: str) -> None:
     # The monitor looks into the policy while it explores.

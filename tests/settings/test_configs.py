@@ -35,6 +35,7 @@ OPTIONS = [
 NEEDS = {
     "env=gymnasium": ("env.id=Pendulum-v1",),
     "env=mountaincar": ("curriculum.metric=return",),
+    "env=mountaincar_choices": ("curriculum.metric=return", "learner=dqn"),
     "dataset=none": ("guide=waypoint",),
     "dataset=python": ("dataset.target=guides.py:act",),
     "dataset=d4rl": ("dataset.path=file.hdf5",),
@@ -211,8 +212,8 @@ REWARDS_AND_SHARE: dict[str, tuple[float, float, Any]] = {
     "mountaincar_dqn_jsrl": (1.0, 0.0, 0.0),
     "mountaincar_jsrl": (0.1, 0.0, 0.0),
     "mountaincar_no_guide": (0.1, 0.0, 0.0),
-    "mountaincar_ppo": (1.0, 0.0, 0.0),
-    "mountaincar_ppo_jsrl": (1.0, 0.0, 0.0),
+    "mountaincar_ppo": (0.05, 0.0, 0.0),
+    "mountaincar_ppo_jsrl": (0.05, 0.0, 0.0),
     "mountaincar_sac": (1.0, 0.0, 0.0),
     "mountaincar_sac_jsrl": (1.0, 0.0, 0.0),
     "mountaincar_td3": (1.0, 0.0, 0.0),
