@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from jsrl.core.episodes import Episode
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.returns import ReturnsToGo
@@ -485,4 +486,13 @@ class ValuesStates(Protocol):
 
     def values(self, obs: Observation) -> Float[Tensor, "S N"]:
         """V of observations."""
+        ...
+
+
+@runtime_checkable
+class LearnsFromEpisodes(Protocol):
+    """A curriculum that goes by how training episodes end, and so needs no evaluations."""
+
+    def observe(self, episode: Episode) -> Self:
+        """The curriculum after a training episode of its seed."""
         ...

@@ -5,7 +5,6 @@ when it begins and kept to its end.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
 from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
+from jsrl.core.episodes import Episode
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Curriculum, Guide, Policy
 from jsrl.core.specs import EnvSpec
@@ -23,24 +23,10 @@ from jsrl.envs.make import Environments, Step
 from jsrl.rollout.resume import replay
 from jsrl.rollout.stepper import Stepper, Watched
 
+__all__ = ["Collector", "Episode"]
+
 FIRST_HISTORY = 1_000
 """Steps of an episode for which there is room from the start; it grows as episodes do."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A finished episode. ``success`` is None where no ``env.success_key`` is set.
-
-    ``guide_steps`` are those in which the guide took part.
-    """
-
-    seed_index: int
-    episode_return: float
-    success: float | None
-    length: int
-    guide_steps: int
-    planned_steps: int = 0
-    """h of the curriculum, which the episode may have ended before."""
 
 
 class Collector(Watched):

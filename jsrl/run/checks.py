@@ -168,6 +168,12 @@ def _check_guide(config: TrainConfig) -> None:
             "curriculum.metric=success needs to know of success, but env.success_key is null; name "
             "the entry of info that says so, or use curriculum.metric=return"
         )
+    if config.curriculum.learns_from_success and config.env.success_key is None:
+        raise UserError(
+            f"curriculum={curriculum} goes by the success of training episodes, but "
+            "env.success_key is null; name the entry of info that says so, or use another "
+            "curriculum such as random"
+        )
     if config.start != "cold" and not config.guide.has_networks:
         having = [name for name in guides.names() if guides[name].options.has_networks]
         raise UserError(

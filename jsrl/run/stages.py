@@ -5,11 +5,13 @@ How far a stage has come is in the run's ``Clock``, which every checkpoint holds
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from jsrl.core.protocols import Phase
+from jsrl.core.episodes import Episode
+from jsrl.core.protocols import LearnsFromEpisodes, Phase
 from jsrl.jumpstart.curricula import ConstantCurriculum, DecidingOptions, curricula
 from jsrl.loggers import read_records
 from jsrl.report.figures import learning_curve
@@ -143,8 +145,8 @@ class CriticWarmUp(Stage):
 class OnlineLearning(Stage):
     """Jump-Start RL: step, learn, evaluate, and let the curricula move on.
 
-    The one feedback of the method, from an evaluation to the next number of guide steps, is here
-    and nowhere else.
+    The one feedback of the method, from an evaluation or a training episode to the next number of
+    guide steps, is here and nowhere else.
     """
 
     name: ClassVar[str] = ONLINE
@@ -167,13 +169,20 @@ class OnlineLearning(Stage):
         if clock.steps == 0 and total > 0:
             state.evaluation.evaluate(("combined", "exploration"), state.curricula, 0)
         while clock.steps < total:
-            state.step(state.curricula)
+            self._observe(state.step(state.curricula))
             clock.steps += state.config.env.num_envs
             if state.is_due(clock.steps, state.config.logger.interval):
                 state.record(clock.steps, "online", state.latest_metrics)
             self._evaluate_if_due()
             state.save_if_due(clock.steps)
         state.save()
+
+    def _observe(self, episodes: Sequence[Episode]) -> None:
+        """Show the curricula that learn from training episodes those of their seeds."""
+        for episode in episodes:
+            curriculum = self._state.curricula[episode.seed_index]
+            if isinstance(curriculum, LearnsFromEpisodes):
+                self._state.curricula[episode.seed_index] = curriculum.observe(episode)
 
     def _evaluate_if_due(self) -> None:
         state, step = self._state, self._state.clock.steps
