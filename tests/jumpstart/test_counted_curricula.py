@@ -106,7 +106,7 @@ def trained(kind, success_with, episodes, seed):
     return np.array(chosen[episodes // 2 :])
 
 
-def test_thompson_becomes_plain_learning_where_guided_episodes_end_worse_and_late_where_only_they_succeed():
+def test_thompson_guides_as_little_as_the_success_of_episodes_allows():
     worse = np.array(
         [trained("thompson", lambda h: 0.6 if h == 0 else 0.1, 200, s) for s in range(5)]
     )
