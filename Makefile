@@ -17,10 +17,8 @@ PORTABLE := ATEN_CPU_CAPABILITY=$(CAPABILITY) MKL_CBWR=$(CBWR) ONEDNN_MAX_CPU_IS
 	OPENBLAS_CORETYPE=Haswell NPY_DISABLE_CPU_FEATURES="X86_V4 AVX512_ICL AVX512_SPR" \
 	TORCHINDUCTOR_CACHE_DIR="$(CURDIR)/$(VENV)/compiled-$(CAPABILITY)" \
 	PYTHONPATH="$(CURDIR)/tests/without_onednn:$$PYTHONPATH"
-NUMERICAL := $(addprefix tests/, learners guides monitor networks reproducibility rollout statistics \
-	commands/test_monitor_command.py commands/test_detection_command.py \
-	core/test_checkpoint.py core/test_nondeterminism.py core/test_streams.py \
-	datasets/test_collect.py datasets/test_blocks.py run/test_resume.py test_traps.py)
+NUMERICAL := $(addprefix tests/, learners networks monitor/detectors rollout statistics \
+	core/test_nondeterminism.py core/test_streams.py run/test_resume.py test_traps.py)
 
 .PHONY: demo test test-slow test-portable setup lint types wheel clean
 

@@ -239,6 +239,7 @@ def test_it_learns_which_of_two_actions_is_paid():
         ({"value_samples": -1}, "learner.value_samples=-1 must be at least 0"),
         ({"advantage_temperature": 0.0}, "learner.advantage_temperature=0.0 must be above 0"),
         ({"largest_weight": -1.0}, "learner.largest_weight=-1.0 must be above 0"),
+        ({"largest_weight": 9.0}, "learner.largest_weight=9.0 clips exponential weights"),
         ({"n_step": 2}, "learner.reward_shift=-0.5 would be added once a sum"),
     ],
 )

@@ -89,6 +89,9 @@ def test_rlpd_is_chosen_by_its_name_alone(tmp_path, data):
     assert "critic.norm_0.weight" in state["learner"]["networks"]
 
 
+NO_SHARE = ("learner=cql", "dataset=d4rl", "dataset.path=x.hdf5", "online.offline_fraction=0")
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -96,8 +99,16 @@ def test_rlpd_is_chosen_by_its_name_alone(tmp_path, data):
         (("learner=cal_ql",), "choose a dataset, or a learner that does without: "),
         (
             ("learner=cql", "dataset=d4rl", "dataset.path=x.hdf5", "online.offline_fraction=0"),
-            "start=cold and online.offline_fraction=0 it never sees any; set "
-            "online.offline_fraction=0.5",
+            "start=cold, offline.updates=30 and online.offline_fraction=0 its critics never see "
+            "any; set online.offline_fraction=0.5",
+        ),
+        (
+            (*NO_SHARE, "guide=offline", "start=naive"),
+            "with start=naive, offline.updates=30 and online.offline_fraction=0 its critics never",
+        ),
+        (
+            (*NO_SHARE, "guide=offline", "start=warm", "offline.updates=0"),
+            "with start=warm, offline.updates=0 and online.offline_fraction=0 its critics never",
         ),
         (("learner=rlpd",), "online.offline_fraction=0.5 needs offline data, but dataset=none"),
         (("learner=wsrl",), "start=warm copies networks of the guide, but guide=none has none"),

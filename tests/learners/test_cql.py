@@ -18,6 +18,7 @@ from jsrl.learners.cal_ql import CalQL, CalQLOptions
 from jsrl.learners.cql import CQL, CQLOptions
 from jsrl.learners.losses import soft_maximum
 from jsrl.learners.options import LearnerInputs
+from jsrl.networks.hidden_layers import HiddenLayers, NetworkLayers
 
 B, N = 16, 3
 OBSERVATION, ACTIONS = vector(3), box((-1.0, -1.0), (1.0, 1.0))
@@ -303,3 +304,32 @@ def test_cal_ql_says_how_its_stores_have_to_work_out_returns():
 def test_what_is_out_of_range_is_told(changes, words):
     with pytest.raises(UserError, match=words):
         replace(KINDS["calibrated"], **changes).check()
+
+
+@pytest.mark.parametrize("only_actor", [False, True])
+def test_an_actor_that_has_cloned_is_not_cloned_again_after_a_warm_start(only_actor):
+    options = replace(KINDS["cloning"], cloning_updates=2)
+    guide, learner = make([0], options), make([0], options)
+    streams = Streams([0]).child("batches")
+    guide.start_phase(Phase.OFFLINE, 3)
+    for _ in range(3):
+        guide.update(batch(streams, calibrated=False), guide.draws(streams))
+    learner.start_from(guide.state_dict(), [0], only_actor=only_actor)
+    learner.start_phase(Phase.ONLINE, 1)
+    plain = make([0], replace(options, cloning_updates=0))
+    plain.start_from(guide.state_dict(), [0], only_actor=only_actor)
+    plain.start_phase(Phase.ONLINE, 1)
+    given = batch(streams, calibrated=False)
+    draws = learner.draws(streams)
+    found, expected = learner.update(given, draws), plain.update(given, draws)
+    assert torch.equal(found["loss/actor"], expected["loss/actor"])
+
+
+@pytest.mark.parametrize("start", ["warm", "naive"])
+def test_networks_with_normalised_layers_are_not_copied_to_some_without(start):
+    normalised = NetworkLayers(*(HiddenLayers("relu", layer_norm=True) for _ in range(3)))
+    streams = Streams([0]).child("cql")
+    inputs = LearnerInputs(streams, OBSERVATION, ACTIONS, torch.device("cpu"), normalised)
+    guide, learner = CQL(KINDS["plain"], inputs), make([0], KINDS["plain"])
+    with pytest.raises(UserError, match=rf"start={start}: .*norm\S* of shape .* is None; use the"):
+        learner.start_from(guide.state_dict(), [0], only_actor=start == "naive")

@@ -112,3 +112,14 @@ def test_a_weight_below_zero_is_told():
         replace(BASE, online_behaviour=-1).check()
     with pytest.raises(UserError, match=r"learner.alpha=-1 must be at least 0"):
         replace(BASE, alpha=-1).check()
+
+
+def test_critics_that_say_nothing_leave_the_imitation_of_the_data():
+    learner = make([0], replace(BASE, policy_delay=1))
+    with torch.no_grad():
+        for parameter in learner.networks.critic.parameters():
+            parameter.zero_()
+    learner.start_phase(Phase.OFFLINE, 1)
+    streams = Streams([0]).child("batches")
+    metrics = learner.actor_losses(random_batch(streams, B, OBSERVATION, ACTIONS))
+    assert torch.equal(metrics["loss/actor"], metrics["loss/behaviour"])
