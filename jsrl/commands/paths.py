@@ -17,6 +17,7 @@ INNER = {
     "guide": ("path", "target"),
     "learner": ("target",),
     "curriculum": ("target",),
+    "arbiter": ("target",),
 }
 """Keys of groups that hold a path, or a target that may begin with one."""
 

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from jsrl.core.episodes import Episode
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.returns import ReturnsToGo
@@ -465,4 +466,33 @@ class PredictsValues(Protocol):
         self, observation: Observation, action: Shaped[Tensor, "S N *A"]
     ) -> dict[str, Float[Tensor, "S N"]]:
         """Predictions by name, such as ``value`` and ``critic``."""
+        ...
+
+
+@runtime_checkable
+class HasTargetValues(Protocol):
+    """A learner with target critics, by which a rule of who acts may compare actions."""
+
+    def target_values(
+        self, observation: Observation, action: Shaped[Tensor, "S N *A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K target critics."""
+        ...
+
+
+@runtime_checkable
+class ValuesStates(Protocol):
+    """A learner that says how good states are, whatever is done in them."""
+
+    def values(self, obs: Observation) -> Float[Tensor, "S N"]:
+        """V of observations."""
+        ...
+
+
+@runtime_checkable
+class LearnsFromEpisodes(Protocol):
+    """A curriculum that goes by how training episodes end, and so needs no evaluations."""
+
+    def observe(self, episode: Episode) -> Self:
+        """The curriculum after a training episode of its seed."""
         ...

@@ -154,10 +154,12 @@ class Moment:
         actions: what was done: float32 ``[N, A]`` in [-1, 1], or int64 ``[N]``.
         episodes: of each environment; unique within a seed.
         times: steps since each episode began.
-        by_guide: where the guide acted.
+        by_guide: where the guide acted, and nobody else.
         stages: of the curriculum; -1 without one.
         counts: False where an environment only keeps others company.
         members: which of several guides acted, -1 where none did; None where the guide is one.
+        share: of the explorer in what was done, from 0 to 1; None where everywhere either acted
+            alone.
     """
 
     observation: Observation
@@ -168,3 +170,9 @@ class Moment:
     stages: Int[NDArray[np.int64], " N"]
     counts: Bool[NDArray[np.bool_], " N"]
     members: Int[NDArray[np.int64], " N"] | None = None
+    share: Float[NDArray[np.float32], " N"] | None = None
+
+    @property
+    def guided(self) -> Bool[NDArray[np.bool_], " N"]:
+        """Where the guide acted, or had a share in what was done."""
+        return self.by_guide if self.share is None else self.share < 1

@@ -115,6 +115,15 @@ class ActorCriticNetworks(nn.Module):
         q: Tensor = self.critic(torch.cat([features, action], -1))
         return q[..., 0]
 
+    @torch.no_grad()
+    def target_values(
+        self, observation: Observation, action: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K target critics."""
+        features = self.read(self.target_encoder, observation)
+        q: Tensor = self.target_critic(torch.cat([features, action], -1))
+        return q[..., 0]
+
     def least_values(
         self, observation: Observation, action: Float[Tensor, "S N A"]
     ) -> dict[str, Float[Tensor, "S N"]]:
@@ -166,6 +175,13 @@ class ActorCritic:
     ) -> Float[Tensor, "S K N"]:
         """Q(s, a) of each of the K critics."""
         values: Tensor = self.networks.q_values(observation, action)
+        return values
+
+    def target_values(
+        self, observation: Observation, action: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K target critics."""
+        values: Tensor = self.networks.target_values(observation, action)
         return values
 
     @property

@@ -129,6 +129,14 @@ class DQN:
         q: Tensor = self.network(self.network.encode(observation))
         return {"value": q.amax(-1), "critic": chosen(q, action)}
 
+    @torch.no_grad()
+    def target_values(
+        self, observation: Observation, action: Int[Tensor, "S N"]
+    ) -> Float[Tensor, "S 1 N"]:
+        """The value of the action given, by the target network."""
+        q: Tensor = self.target(self.target.encode(observation))
+        return chosen(q, action).unsqueeze(1)
+
     def state_dict(self) -> dict[str, Any]:
         """The network with its ε, the target, the optimiser and the number of updates."""
         return {

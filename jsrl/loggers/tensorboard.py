@@ -34,7 +34,7 @@ OF_A_POLICY = re.compile(
 )
 """Names of what is known of each policy: ``evaluation/guide_success``, for instance."""
 
-NOT_OF_A_POLICY = frozenset({"collect/guide_fraction"})
+NOT_OF_A_POLICY = frozenset({"collect/guide_fraction", "collect/explorer_share"})
 
 FIRST_PAGE: dict[str, dict[str, str]] = {
     "Overview": {
@@ -43,6 +43,7 @@ FIRST_PAGE: dict[str, dict[str, str]] = {
         "guide steps h": "curriculum/guide_steps",
         "curriculum stage": "curriculum/stage",
         "fraction of guide actions": "collect/guide_fraction",
+        "the explorer's share of the actions": "collect/explorer_share",
         "return of training episodes: with the guide, explorer alone": "collect/return",
         "updates per second": "throughput/updates_per_second",
         "environment steps per second": "throughput/env_steps_per_second",

@@ -1,18 +1,19 @@
-"""The online collector: guide first, exploration-policy after, every transition labelled.
+"""The online collector: guide and exploration-policy, every transition labelled with who acted.
 
 Each environment of each seed is in an episode of its own, whose number of guide steps h is drawn
 when it begins and kept to its end.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from numpy.typing import NDArray
 
+from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
+from jsrl.core.episodes import Episode
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Curriculum, Guide, Policy
 from jsrl.core.specs import EnvSpec
@@ -22,19 +23,10 @@ from jsrl.envs.make import Environments, Step
 from jsrl.rollout.resume import replay
 from jsrl.rollout.stepper import Stepper, Watched
 
+__all__ = ["Collector", "Episode"]
+
 FIRST_HISTORY = 1_000
 """Steps of an episode for which there is room from the start; it grows as episodes do."""
-
-
-@dataclass(frozen=True)
-class Episode:
-    """A finished episode. ``success`` is None where no ``env.success_key`` is set."""
-
-    seed_index: int
-    episode_return: float
-    success: float | None
-    length: int
-    guide_steps: int
 
 
 class Collector(Watched):
@@ -62,14 +54,43 @@ class Collector(Watched):
         self._streams = streams
         steps = min(spec.max_episode_steps, FIRST_HISTORY)
         self._history = self._stepper.idle_actions(count, steps)
+        self._asked = np.zeros((count, steps), bool)
         self._numbers = np.full(count, -1, np.int64)
         self._everywhere = np.arange(count)
         self._places = self._everywhere % num_envs
+        self._latest: Moment | None = None
 
     @property
     def guide_steps(self) -> NDArray[np.int64]:
         """h of the episodes under way, ``[S, E]``."""
         return self._stepper.guide_steps.reshape(self._stepper.shape)
+
+    @property
+    def explorer_share(self) -> Float[NDArray[np.float64], " S"]:
+        """The explorer's share in what was done in the last step, for each seed; 1 before any."""
+        if self._latest is None:
+            return np.ones(self._stepper.shape[0])
+        share = self._latest.share
+        found = ~self._latest.by_guide if share is None else share
+        return found.reshape(self._stepper.shape).mean(1, dtype=np.float64)
+
+    @property
+    def guide_alone(self) -> bool:
+        """Whether h alone says who acts for now, whatever the rule is."""
+        return self._stepper.guide_alone
+
+    @guide_alone.setter
+    def guide_alone(self, alone: bool) -> None:
+        self._stepper.guide_alone = alone
+
+    def follow(self, rule: Arbiter, critics: Critics | None = None) -> None:
+        """Let a rule settle who acts; JSRL's handover does without one. Before the first step."""
+        self._stepper.follow(ArbiterInForce(rule, critics), learns=True)
+
+    def arbiter_in_force(self) -> ArbiterInForce | None:
+        """The rule with what it has learnt so far; None where the clock alone decides."""
+        rule = self._stepper.arbitration
+        return None if rule is None else rule.in_force()
 
     @property
     def non_finite(self) -> Bool[NDArray[np.bool_], " S"]:
@@ -84,7 +105,8 @@ class Collector(Watched):
         Args:
             exploration: acts where the guide does not; asked at every step, so that its draws do
                 not depend on what other seeds' guides do.
-            guide: acts in the first h steps of an episode; not called where h is 0.
+            guide: acts where the rule says so: with JSRL's handover in the first h steps of an
+                episode, so that it is not called where h is 0.
             curricula: one for each seed.
 
         Returns:
@@ -96,7 +118,10 @@ class Collector(Watched):
         moment, step = stepper.step(exploration, guide, self._streams, explores=True)
         self._make_room(int(stepper.clock.max()))
         self._history[self._everywhere, moment.times] = moment.actions
+        if stepper.remembers:
+            self._asked[self._everywhere, moment.times] = stepper.asked
         stepper.tell_of_ends(guide)
+        self._latest = moment
         return moment, step, self._finished() if stepper.some_ended else []
 
     def close(self) -> None:
@@ -110,11 +135,11 @@ class Collector(Watched):
         # Actions of earlier episodes are left out: the same run has the same checkpoint.
         since_reset = times < under_way[:, None]
         history = self._history[:, : len(times)]
-        since_reset = since_reset.reshape(*since_reset.shape, *[1] * (history.ndim - 2))
+        wide = since_reset.reshape(*since_reset.shape, *[1] * (history.ndim - 2))
         return {
             "observations": stepper.observation.vector.clone(),
             "images": {name: image.clone() for name, image in stepper.observation.images.items()},
-            "history": torch.from_numpy(np.where(since_reset, history, history.dtype.type(0))),
+            "history": torch.from_numpy(np.where(wide, history, history.dtype.type(0))),
             "started": torch.from_numpy(~stepper.ended),
             "episode": torch.from_numpy(self._numbers.copy()),
             "clock": torch.from_numpy(stepper.clock.copy()),
@@ -124,6 +149,7 @@ class Collector(Watched):
             "success": torch.from_numpy(stepper.successes.copy()),
             "non_finite": torch.from_numpy(stepper.non_finite.copy()),
             "streams": self._streams.state_dict(),
+            **self._state_of_rule(len(times), since_reset),
         }
 
     def load_state_dict(self, state: dict[str, Any], guide: Guide | None) -> list[int]:
@@ -150,23 +176,48 @@ class Collector(Watched):
         stepper.non_finite = state["non_finite"].numpy().copy()
         started = state["started"].numpy().copy()
         seeds = self._reset_seeds(self._numbers >= 0)
-        strayed = replay(stepper, started, seeds, self._history, guide)
+        asked = self._load_rule(state)
+        strayed = replay(stepper, started, seeds, self._history, guide, asked)
         stepper.meet(guide)
         stepper.ended = ~started | strayed
+        # Of an episode that strayed there is no end to learn from.
+        stepper.finished = ~started & (self._numbers >= 0)
         stepper.some_ended = bool(stepper.ended.any())
         self._streams.load_state_dict(state["streams"])
         return [int(i) for i in np.flatnonzero(strayed)]
 
+    def _state_of_rule(
+        self, steps: int, since_reset: Bool[NDArray[np.bool_], "N T"]
+    ) -> dict[str, Any]:
+        """What the rule remembers, and where a guide with memory was asked; nothing for a clock."""
+        rule = self._stepper.arbitration
+        if rule is None:
+            return {}
+        asked = torch.from_numpy(self._asked[:, :steps] & since_reset)
+        return {"arbiter": rule.state_dict(), "asked": asked}
+
+    def _load_rule(self, state: dict[str, Any]) -> Bool[NDArray[np.bool_], "N T"] | None:
+        """Where the guide was asked in the episodes under way; None if that follows from h."""
+        rule = self._stepper.arbitration
+        if rule is None:
+            return None
+        rule.load_state_dict(state["arbiter"])
+        asked = state["asked"].numpy()
+        self._asked[:, : asked.shape[1]] = asked
+        return self._asked
+
     def _finished(self) -> list[Episode]:
         """The episodes that the last step ended."""
         stepper = self._stepper
+        guided = stepper.guided_steps()
         return [
             Episode(
                 seed_index=int(i) // stepper.shape[1],
                 episode_return=float(stepper.returns[i]),
                 success=None if np.isnan(stepper.successes[i]) else float(stepper.successes[i]),
                 length=int(stepper.clock[i]),
-                guide_steps=int(min(stepper.guide_steps[i], stepper.clock[i])),
+                guide_steps=int(guided[i]),
+                planned_steps=int(stepper.guide_steps[i]),
             )
             for i in np.flatnonzero(stepper.ended)
         ]
@@ -177,6 +228,8 @@ class Collector(Watched):
         if steps > room:
             added = self._stepper.idle_actions(count, max(steps, 2 * room) - room)
             self._history = np.concatenate([self._history, added], axis=1)
+            nobody = np.zeros(added.shape[:2], bool)
+            self._asked = np.concatenate([self._asked, nobody], axis=1)
 
     def _begin_episodes(self, guide: Guide | None, curricula: Sequence[Curriculum]) -> None:
         """Reset every environment without an episode; draw its guide steps."""
@@ -189,7 +242,7 @@ class Collector(Watched):
             stepper.guide_steps[index] = steps
             stepper.stages[index] = curricula[seed].stage
         stepper.episodes = self._episodes()
-        stepper.begin(mask, self._reset_seeds(mask), guide)
+        stepper.begin(mask, self._reset_seeds(mask), guide, self._streams)
 
     def _episodes(self) -> NDArray[np.int64]:
         """Numbers of the episodes, which are unique within a seed."""

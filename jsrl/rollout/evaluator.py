@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
+from jsrl.core.arbitration import ArbiterInForce
 from jsrl.core.protocols import Curriculum, Guide, Policy
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Key, Streams
@@ -81,17 +82,21 @@ class Evaluator(Watched):
         guide: Guide | None,
         guide_steps: Int[NDArray[np.int64], "S N"],
         key: Key,
+        arbiter: ArbiterInForce | None = None,
     ) -> Evaluation:
         """N episodes of each seed; the exploration-policy acts by its mode.
 
         Args:
-            exploration: acts after the guide; None where the guide acts throughout.
-            guide: acts in the first steps; not called where h is 0.
+            exploration: acts where the guide does not; None where the guide acts throughout.
+            guide: acts where the rule says so; without a rule in the first h steps, so that it is
+                not called where h is 0.
             guide_steps: h of each episode.
             key: which evaluation this is: the same key gives the same start states.
+            arbiter: the rule of who acts, which learns nothing here; None for JSRL's handover.
         """
         if self.observer is not None:
             self.observer.restart()
+        self._stepper.follow(arbiter, learns=False)
         streams = self._streams.child("evaluation", key)
         return _Run(self._stepper, self.told, guide_steps, streams).finish(exploration, guide)
 
@@ -113,10 +118,14 @@ def guide_steps_of_episodes(
 
 
 def modes_to_play(
-    modes: Sequence[str], guide: Guide | None, combined_steps: Int[NDArray[np.int64], "S N"]
+    modes: Sequence[str],
+    guide: Guide | None,
+    combined_steps: Int[NDArray[np.int64], "S N"],
+    arbiter: ArbiterInForce | None = None,
 ) -> list[str]:
     """Those of ``evaluate_modes`` that need episodes of their own."""
-    guide_never_acts = guide is None or not combined_steps.any()
+    by_clock = arbiter is None or arbiter.is_clock
+    guide_never_acts = guide is None or (by_clock and not combined_steps.any())
     found = []
     if "exploration" in modes or ("combined" in modes and guide_never_acts):
         found.append("exploration")
@@ -134,11 +143,12 @@ def evaluate_modes(
     guide: Guide | None,
     combined_steps: Int[NDArray[np.int64], "S N"],
     key: Key,
+    arbiter: ArbiterInForce | None = None,
 ) -> dict[str, Evaluation]:
-    """Evaluate ``guide`` alone, ``combined`` at h, ``exploration`` alone: those in ``modes``.
+    """Evaluate ``guide`` alone, ``combined`` by the rule, ``exploration`` alone, as in ``modes``.
 
     All start from the same states. Without a guide, ``guide`` is left out, and ``combined`` is
-    ``exploration``; so it is where h is 0 in every episode.
+    ``exploration``; so it is where a rule that goes by the clock has h 0 in every episode.
     """
     acts = {
         "exploration": (exploration, None, np.zeros_like(combined_steps)),
@@ -146,8 +156,8 @@ def evaluate_modes(
         "guide": (None, guide, np.full_like(combined_steps, evaluator.time_limit)),
     }
     results = {
-        mode: evaluator.evaluate(*acts[mode], key)
-        for mode in modes_to_play(modes, guide, combined_steps)
+        mode: evaluator.evaluate(*acts[mode], key, arbiter if mode == "combined" else None)
+        for mode in modes_to_play(modes, guide, combined_steps, arbiter)
     }
     if "combined" in modes and "combined" not in results:
         results["combined"] = results["exploration"]
@@ -204,7 +214,7 @@ class _Run:
             else:
                 stepper.episodes[index] = -1
         if (stepper.episodes >= 0).any():
-            stepper.begin(mask, seeds, guide)
+            stepper.begin(mask, seeds, guide, self._streams)
 
     def _record(self, mask: NDArray[np.bool_]) -> None:
         stepper = self._stepper

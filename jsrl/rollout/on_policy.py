@@ -128,7 +128,7 @@ class OnPolicyRunner:
                 reward=needs.reward_scale * self._by_seed(step.rewards) + needs.reward_shift,
                 terminated=self._by_seed(step.terminated),
                 truncated=truncated,
-                by_guide=self._by_seed(moment.by_guide),
+                by_guide=self._by_seed(moment.guided),
             )
         )
 

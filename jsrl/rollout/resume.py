@@ -22,6 +22,7 @@ def replay(
     seeds: list[int],
     history: Shaped[NDArray[Any], "N T *A"],
     guide: Guide | None,
+    asked: Bool[NDArray[np.bool_], "N T"] | None = None,
 ) -> Bool[NDArray[np.bool_], " N"]:
     """Reset and step the episodes under way again.
 
@@ -35,6 +36,7 @@ def replay(
         seeds: of their resets.
         history: the actions of each episode so far.
         guide: of the run.
+        asked: in which steps of each episode the guide was asked; None where the clock says so.
 
     Returns:
         The environments that came out differently.
@@ -53,7 +55,11 @@ def replay(
             observation = environments.reset(restarting, seeds)
         acting = start <= t
         if guide is not None and remembers:
-            guided = acting & (t - start < stepper.guide_steps)
+            times = t - start
+            led = stepper.acts_by_clock(times)
+            if asked is not None:
+                led = asked[everywhere, np.maximum(times, 0)]
+            guided = acting & led
             _remind(stepper, guide, observation, start == t, seeds, guided)
         past = history[everywhere, np.maximum(t - start, 0)]
         idle = stepper.idle_actions(len(acting))

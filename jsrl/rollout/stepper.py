@@ -1,7 +1,8 @@
 """The one place that steps environments with a guide and an exploration-policy.
 
 Collector, evaluator, collection of data sets and resuming are made of it. It holds the clocks: each
-environment counts the steps of its episode, and the guide acts in the first h of them.
+environment counts the steps of its episode. Who acts is settled by a rule, see
+``jsrl.core.arbitration``; without another one the guide acts in the first h steps.
 
 Shapes: S seeds, E environments of a seed, N = S·E, those of seed 0 first, A action size.
 """
@@ -12,10 +13,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jsrl.core.arbitration import (
+    GUIDE,
+    ArbiterInForce,
+    Beginning,
+    DecidesByClock,
+    Decision,
+)
+from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation, zeros_of
 from jsrl.core.protocols import (
     BeginsEpisodes,
@@ -30,6 +39,8 @@ from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments, Step
+from jsrl.jumpstart.arbiters import Handover
+from jsrl.rollout.arbitration import Arbitration, mixed
 
 
 class Stepper:
@@ -66,11 +77,40 @@ class Stepper:
         """Where there is no episode to go on with."""
         self.non_finite = np.zeros(num_seeds, bool)
         """The seeds of which an action ever was not finite."""
+        self.finished = np.zeros(count, bool)
+        """Where the episode before has come to its end, of those that are begun next."""
+        self.arbitration: Arbitration | None = None
+        """The rule of who acts; None where the clock alone says so."""
+        self.guide_alone = False
+        """Whether h alone counts for now, whatever the rule is."""
+        self.remembers = False
+        """Whether the guide has a memory, which a rule of who acts may lead anywhere."""
+        self.asked: NDArray[np.bool_] = self._nowhere
+        """Where the guide was asked in the last step, if it has a memory and a rule led it."""
+        self._clock_rule: DecidesByClock = Handover()
         self._members: NDArray[np.int64] | None = None
         self._watcher: WatchesFrames | None = None
 
+    def follow(self, arbiter: ArbiterInForce | None, *, learns: bool) -> None:
+        """Let a rule settle who acts in the episodes that begin from now on.
+
+        Args:
+            arbiter: the rule; None for JSRL's handover after h steps.
+            learns: whether the rule hears how episodes ended.
+        """
+        rule = Handover() if arbiter is None else arbiter.rule
+        self.arbitration = None
+        if isinstance(rule, DecidesByClock):
+            self._clock_rule = rule
+        elif arbiter is not None:
+            self.arbitration = Arbitration(arbiter, self.shape, learns=learns)
+
     def begin(
-        self, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int], guide: Guide | None
+        self,
+        mask: Bool[NDArray[np.bool_], " N"],
+        seeds: list[int],
+        guide: Guide | None,
+        streams: Streams | None = None,
     ) -> None:
         """Begin episodes where ``mask``; their numbers and h are set before.
 
@@ -78,7 +118,10 @@ class Stepper:
             mask: which environments.
             seeds: of the resets, N; those outside of the mask are not looked at.
             guide: told that episodes begin.
+            streams: of S seeds, for a rule that draws; None where the clock decides.
         """
+        if self.arbitration is not None and streams is not None:
+            self._begin_rule(self.arbitration, mask, streams)
         self.clock = np.where(mask, 0, self.clock)
         self.returns[mask] = 0
         self.successes[mask] = self.environments.success_so_far
@@ -109,17 +152,30 @@ class Stepper:
         self._members = guide.acting().reshape(-1) if isinstance(guide, HasMembers) else None
         watches = isinstance(guide, WatchesFrames) and guide.needs_frames
         self._watcher = guide if watches and isinstance(guide, WatchesFrames) else None
+        self.remembers = self.arbitration is not None and has_memory(guide)
 
     def tell_of_ends(self, guide: Guide | None) -> None:
         """Tell a guide that wants to know how the episodes have ended that it acted in."""
         if self.some_ended and isinstance(guide, HearsOfEnds):
-            began = self.ended & (self.guide_steps > 0) & (self.episodes >= 0)
+            rule = self.arbitration
+            led = self.guide_steps > 0 if rule is None else rule.guided > 0
+            began = self.ended & led & (self.episodes >= 0)
             returns, successes = (v.reshape(self.shape) for v in (self.returns, self.successes))
             guide.ended(self.by_seed(began), returns, successes)
 
     def guide_acts(self) -> Bool[NDArray[np.bool_], " N"]:
-        """Where the guide acts in the step to come: in the first h steps of an episode."""
-        return (self.episodes >= 0) & (self.clock < self.guide_steps)
+        """Where the guide acts in the step to come, by the clock."""
+        return (self.episodes >= 0) & self.acts_by_clock(self.clock)
+
+    def acts_by_clock(self, times: Int[NDArray[np.int64], " N"]) -> Bool[NDArray[np.bool_], " N"]:
+        """Where the guide acts that many steps after the beginning, by the clock."""
+        return self._clock_rule.guide_acts(times, self.guide_steps)
+
+    def guided_steps(self) -> Int[NDArray[np.int64], " N"]:
+        """In how many steps of each episode so far the guide took part."""
+        if self.arbitration is not None:
+            return self.arbitration.guided
+        return np.minimum(self.guide_steps, self.clock)
 
     def step(
         self, explorer: Policy | None, guide: Guide | None, streams: Streams, *, explores: bool
@@ -128,7 +184,8 @@ class Stepper:
 
         Args:
             explorer: acts where the guide does not; None where the guide acts throughout.
-            guide: acts in the first steps of an episode; not called where it acts nowhere.
+            guide: acts where the rule says so; not called where it acts nowhere, unless the rule
+                compares.
             streams: the guide's draws come from them, and the explorer's if it explores.
             explores: whether the explorer samples. It is asked at every step then, so that its
                 draws do not depend on what other seeds' guides do. Otherwise it acts by its mode,
@@ -138,10 +195,20 @@ class Stepper:
             What was done, valid until episodes begin, and what came of it. Rows whose actions were
             not finite stood still.
         """
-        by_guide = self._nowhere if guide is None else self.guide_acts()
+        rule, share = self.arbitration, None
         watched = None if self.observer is None else self.observer.begin_step()
-        with watched or nullcontext():
-            actions = self._act(explorer, guide, streams, by_guide, explores)
+        if rule is None or guide is None or explorer is None or self.guide_alone:
+            by_guide = self._nowhere if guide is None else self.guide_acts()
+            with watched or nullcontext():
+                actions = self._act(explorer, guide, streams, by_guide, explores)
+            self.asked = by_guide
+            if rule is not None:
+                rule.took_part(by_guide)
+        else:
+            with watched or nullcontext():
+                own = explorer.act(self.seen(), streams if explores else None)
+            actions, share = self._arbitrated(rule, own, guide, streams, explores)
+            by_guide = share == 0
         moment = Moment(
             self.observation,
             actions,
@@ -151,6 +218,7 @@ class Stepper:
             self.stages,
             self.episodes >= 0,
             None if self._members is None else np.where(by_guide, self._members, -1),
+            share,
         )
         if watched is not None and self.observer is not None:
             # Episodes and stages are changed in place when the next ones begin.
@@ -167,6 +235,7 @@ class Stepper:
         self.returns += step.rewards
         self.successes = np.fmax(self.successes, step.successes)
         self.ended = step.terminated | step.truncated
+        self.finished = self.ended
         self.some_ended = bool(self.ended.any())
         return step
 
@@ -176,9 +245,9 @@ class Stepper:
         kind = np.float32 if isinstance(actions, BoxActions) else np.int64
         return np.zeros((*leading, *actions.chosen_shape), kind)
 
-    def by_seed(self, mask: NDArray[np.bool_]) -> Bool[Tensor, "S E"]:
-        """A mask of the environments, ``[S, E]``."""
-        return torch.from_numpy(mask).view(*self.shape)
+    def by_seed(self, values: Shaped[NDArray[Any], " N"]) -> Shaped[Tensor, "S E"]:
+        """A mask or a number of each environment, ``[S, E]``."""
+        return torch.from_numpy(values).view(*self.shape)
 
     def seen(self) -> Observation:
         """What is observed now, ``[S, E]``, where the policies are."""
@@ -198,9 +267,7 @@ class Stepper:
             chosen = explorer.act(seen, streams if explores else None)
         if guide is not None and by_guide.any():
             mask = self.by_seed(by_guide)
-            if self._watcher is not None:
-                self._watcher.show(self.environments.render())
-            guided = guide.act(seen, streams, mask)
+            guided = self._ask(guide, seen, streams, mask)
             if chosen is None:
                 chosen = guided
             else:
@@ -211,6 +278,56 @@ class Stepper:
             return self.idle_actions(len(by_guide))
         actions: NDArray[Any] = chosen.cpu().numpy().reshape(len(by_guide), *chosen.shape[2:])
         return self._standing_still(actions)
+
+    def _arbitrated(
+        self,
+        rule: Arbitration,
+        own: Shaped[Tensor, "S E *A"],
+        guide: Guide,
+        streams: Streams,
+        explores: bool,
+    ) -> tuple[Shaped[NDArray[Any], "N *A"], Float[NDArray[np.float32], " N"]]:
+        """What is done as the rule says, and the explorer's share in it."""
+        seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
+        compares = GUIDE in rule.rule.needs and bool(counts.any())
+        guided = self._ask(guide, seen, streams, counts) if compares else None
+        moment = Decision(
+            observation=seen,
+            times=self.by_seed(self.clock),
+            guide_steps=self.by_seed(self.guide_steps),
+            counts=counts,
+            step=rule.step,
+            explores=explores,
+            guide=guided,
+            explorer=own,
+            critics=rule.critics,
+        )
+        share = rule.decide(moment, streams)
+        mask = share < 1
+        if guided is None and mask.any():
+            guided = self._ask(guide, seen, streams, mask)
+        rule.took_part(mask.numpy().reshape(-1))
+        if rule.learns:
+            rule.step += self.shape[1]
+        self.asked = (counts if compares else mask).numpy().reshape(-1)
+        done = mixed(own, guided, share)
+        actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
+        return self._standing_still(actions), share.numpy().reshape(-1)
+
+    def _ask(
+        self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]
+    ) -> Shaped[Tensor, "S E *A"]:
+        if self._watcher is not None:
+            self._watcher.show(self.environments.render())
+        return guide.act(seen, streams, mask)
+
+    def _begin_rule(
+        self, rule: Arbitration, mask: Bool[NDArray[np.bool_], " N"], streams: Streams
+    ) -> None:
+        """Tell the rule which episodes begin, before what is known of those before is lost."""
+        finished = mask & self.finished if rule.learns else self._nowhere
+        ends = (finished, self.returns, self.successes, self.clock)
+        rule.begin(Beginning(*map(self.by_seed, (mask, self.guide_steps, *ends))), streams)
 
     def _standing_still(self, actions: Shaped[NDArray[Any], "N *A"]) -> NDArray[Any]:
         """The actions, but zeros in rows that are not finite, as those of a seed that failed."""

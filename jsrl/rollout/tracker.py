@@ -1,8 +1,10 @@
 """What happens between two records of a run: episodes, the guide's share, throughput.
 
+``collect/guide_fraction`` is the share of steps in which the guide acted alone, and
+``collect/explorer_share`` the explorer's mean share in what was done, mixed actions included.
 Of the training episodes that ended, ``collect/return``, ``collect/success`` and ``collect/length``
 are means over all. They are also told apart by who acted: ``collect/combined_*`` are means over
-the episodes in which the guide took the first step or more, and ``collect/exploration_*`` over
+the episodes in which the guide took part in one step or more, and ``collect/exploration_*`` over
 those in which the explorer acted alone, from the first step to the last.
 """
 
@@ -33,13 +35,17 @@ class Tracker:
         self._num_seeds = num_seeds
         self._episodes: list[list[list[float]]] = []
         self._guide_share: NDArray[np.float64] = np.zeros(num_seeds)
+        self._explorer_share: NDArray[np.float64] = np.zeros(num_seeds)
         self._steps = 0
         self._clear()
 
     def add(
-        self, episodes: Sequence[Episode], guide_share: Float[NDArray[np.float32], " S"]
+        self,
+        episodes: Sequence[Episode],
+        guide_share: Float[NDArray[np.float32], " S"],
+        explorer_share: Float[NDArray[np.float64], " S"] | None = None,
     ) -> None:
-        """One step: the episodes that ended, and where the guide acted."""
+        """One step: the episodes that ended, where the guide acted, and the explorer's share."""
         for episode in episodes:
             success = math.nan if episode.success is None else episode.success
             self._episodes[episode.seed_index].append(
@@ -49,6 +55,9 @@ class Tracker:
                 ]
             )
         self._guide_share += guide_share
+        if explorer_share is not None:
+            self._explorer_share += explorer_share
+            self._steps_with_share += 1
         self._steps += 1
 
     def take(self) -> dict[str, list[float]]:
@@ -56,6 +65,9 @@ class Tracker:
         values: dict[str, list[float]] = {}
         if self._steps:
             values["collect/guide_fraction"] = (self._guide_share / self._steps).tolist()
+        if self._steps_with_share:
+            mean = self._explorer_share / self._steps_with_share
+            values["collect/explorer_share"] = mean.tolist()
         values |= self._means("collect/", (0.0, 1.0, UNKNOWN))
         values |= self._means("collect/combined_", (1.0,))
         values |= self._means("collect/exploration_", (0.0,))
@@ -76,6 +88,8 @@ class Tracker:
             "episodes": self._episodes,
             "guide_share": self._guide_share.tolist(),
             "steps": self._steps,
+            "explorer_share": self._explorer_share.tolist(),
+            "steps_with_share": self._steps_with_share,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -85,10 +99,16 @@ class Tracker:
         ]
         self._guide_share = np.array(state["guide_share"], np.float64)
         self._steps = state["steps"]
+        # Checkpoints of earlier versions do not say what the explorer's share was.
+        nothing = [0.0] * self._num_seeds
+        self._explorer_share = np.array(state.get("explorer_share", nothing), np.float64)
+        self._steps_with_share = state.get("steps_with_share", 0)
 
     def _clear(self) -> None:
         self._episodes = [[] for _ in range(self._num_seeds)]
         self._guide_share = np.zeros(self._num_seeds)
+        self._explorer_share = np.zeros(self._num_seeds)
+        self._steps_with_share = 0
         self._steps = 0
 
 

@@ -130,7 +130,9 @@ class TransitionStore:
         discount = self.discount * ~step.terminated if some_ended else self.discount
         values = (
             *(step.rewards, discount, step.terminated, step.truncated),
-            *(moment.by_guide, ~moment.by_guide, moment.stages),
+            moment.by_guide,
+            ~moment.by_guide if moment.share is None else moment.share,
+            moment.stages,
             *(() if self._returns_to_go is None else (UNKNOWN,)),
             *self._members(moment),
         )

@@ -13,6 +13,7 @@ from jsrl.jumpstart.curricula.base import MeasuredOptions
 from jsrl.learners import learners
 from jsrl.monitor.config import MonitorConfig
 from jsrl.networks.activations import make_activation
+from jsrl.run.arbiter_checks import check_arbiter
 from jsrl.run.build import NETWORKS, network_layers, watch_settings
 from jsrl.run.summary import MEASURES
 from jsrl.settings.schema import ActivationConfig, TrainConfig
@@ -23,7 +24,8 @@ SUGGESTED_STEPS = 50
 
 def check(config: TrainConfig) -> None:
     """Raise UserError for the first value that is out of its range, or does not fit another."""
-    for options in (config.dataset, config.learner, config.guide, config.curriculum):
+    parts = (config.dataset, config.learner, config.guide, config.curriculum, config.arbiter)
+    for options in parts:
         options.check()
     one_of("nondeterminism", config.nondeterminism, LEVELS)
     one_of("start", config.start, ("cold", "warm", "naive"))
@@ -41,6 +43,7 @@ def check(config: TrainConfig) -> None:
     _check_replay(config)
     _check_guide(config)
     _check_person(config)
+    check_arbiter(config)
     _check_learner(config)
     _check_data(config)
 
@@ -164,6 +167,12 @@ def _check_guide(config: TrainConfig) -> None:
         raise UserError(
             "curriculum.metric=success needs to know of success, but env.success_key is null; name "
             "the entry of info that says so, or use curriculum.metric=return"
+        )
+    if config.curriculum.learns_from_success and config.env.success_key is None:
+        raise UserError(
+            f"curriculum={curriculum} goes by the success of training episodes, but "
+            "env.success_key is null; name the entry of info that says so, or use another "
+            "curriculum such as random"
         )
     if config.start != "cold" and not config.guide.has_networks:
         having = [name for name in guides.names() if guides[name].options.has_networks]

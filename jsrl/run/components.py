@@ -25,15 +25,18 @@ from jsrl.core.protocols import (
     SavablePolicy,
     StartsFromState,
 )
+from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions
+from jsrl.jumpstart.arbiters import arbiters, build_arbiter
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
 from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
+from jsrl.rollout.critics import LearnerCritics
 from jsrl.rollout.evaluator import Evaluator
 from jsrl.rollout.hindsight import Hindsight
 from jsrl.rollout.on_policy import OnPolicyRunner
@@ -41,6 +44,7 @@ from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
 from jsrl.rollout.runner import Runner
 from jsrl.rollout.transition_store import TransitionStore
+from jsrl.run.arbiter_checks import refuse_without_values
 from jsrl.run.build import (
     build_dataset,
     build_guide,
@@ -75,6 +79,8 @@ class Components:
         self.spec = describe_env(self.settings)
         self._check_time_limit()
         self._check_curriculum()
+        self.arbiter = build_arbiter(config.arbiter)
+        self._check_mixing()
         config.learner.check_environment(self.spec)
         self.sources = Sources(config.seeds, config.nondeterminism)
         # Of evaluations: their start states, and the guide steps of their episodes.
@@ -90,6 +96,7 @@ class Components:
             self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
         )
         self.learner = self._learner("exploration")
+        refuse_without_values(self.arbiter, config.arbiter, config.learner, type(self.learner))
         self.offline = offline_store(
             config, self.spec, self.dataset, self.learner.needs, self.device
         )
@@ -97,6 +104,7 @@ class Components:
         self.offline_draws = self.sources.streams("learner", "offline")
         self._asked: gym.Env[Any, Any] | None = None
         self.runner = self._runner()
+        self.runner.collector.follow(self.arbiter, LearnerCritics(self.learner))
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
             self.spec,
@@ -349,6 +357,15 @@ class Components:
                 f"start={start} copies the guide's networks, whose actions are converted by "
                 f"guide.action_low={view.action_low} and guide.action_high={view.action_high}; "
                 "leave both null, or use start=cold"
+            )
+
+    def _check_mixing(self) -> None:
+        """That there are no choices where a rule mixes actions."""
+        mixes = arbiters[self.config.arbiter.kind].options.mixes
+        if mixes and not isinstance(self.spec.actions, BoxActions):
+            raise UserError(
+                f"arbiter={self.config.arbiter.kind} mixes actions of guide and explorer, but "
+                f"{self.spec.id} takes choices, which cannot be mixed; choose another arbiter"
             )
 
     def _check_curriculum(self) -> None:

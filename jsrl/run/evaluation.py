@@ -142,12 +142,13 @@ class PolicyEvaluation:
         guide, evaluator = self._components.guide_in_evaluation, self._components.evaluator
         steps = guide_steps_of_episodes(curricula, self._components.streams, episodes, key)
         modes = without_person(modes, self._config.guide)
-        total = len(modes_to_play(modes, guide, steps)) * steps.size
+        arbiter = self._components.runner.collector.arbiter_in_force()
+        total = len(modes_to_play(modes, guide, steps, arbiter)) * steps.size
         with self._recorder.counting(f"{description}, episode", total, patience) as told:
             evaluator.told = told
             try:
                 policy = self._components.learner.policy()
-                results = evaluate_modes(evaluator, modes, policy, guide, steps, key)
+                results = evaluate_modes(evaluator, modes, policy, guide, steps, key, arbiter)
             finally:
                 evaluator.told = None
         self._say_if_success_is_unknown()

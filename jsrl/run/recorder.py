@@ -117,8 +117,11 @@ class Recorder:
         if self._progress is not None:
             self._progress.update(done, **shown)
 
-    def episodes(self, episodes: Sequence[Episode], guide_share: np.ndarray) -> None:
-        self.tracker.add(episodes, guide_share)
+    def episodes(
+        self, episodes: Sequence[Episode], guide_share: np.ndarray, explorer_share: np.ndarray
+    ) -> None:
+        """One step: the episodes that ended, and the shares of guide and explorer ``[S]``."""
+        self.tracker.add(episodes, guide_share, explorer_share)
 
     def record(self, step: int, phase: str, metrics: Metrics, **counts: int) -> None:
         """Write the last update's metrics, the episodes since the last record, and throughput.

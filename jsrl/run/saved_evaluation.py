@@ -6,6 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from jsrl.core.arbitration import ArbiterInForce
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.conversions import env_action_line
 from jsrl.core.devices import resolve_device
@@ -18,8 +21,10 @@ from jsrl.core.streams import Key
 from jsrl.envs.make import Environments, describe_env
 from jsrl.guides import NetworkGuide, guide_lines
 from jsrl.guides.network import OfflineOptions
+from jsrl.jumpstart.arbiters import build_arbiter
 from jsrl.jumpstart.curricula import curricula, restore_curriculum
 from jsrl.loggers import Progress
+from jsrl.rollout.critics import WHAT, LearnerCritics
 from jsrl.rollout.evaluator import (
     FINAL_EVALUATION,
     Evaluation,
@@ -29,7 +34,7 @@ from jsrl.rollout.evaluator import (
     modes_to_play,
 )
 from jsrl.rollout.scores import score
-from jsrl.run.build import build_guide, env_settings, guide_environment
+from jsrl.run.build import build_guide, build_learner, env_settings, guide_environment
 from jsrl.run.evaluation import without_person
 from jsrl.run.saved import run_configuration, saved_policy
 from jsrl.run.start_lines import unmeasured_line
@@ -100,10 +105,11 @@ def _play(run: Path, config: TrainConfig, key: Key) -> tuple[dict[str, Evaluatio
     if (line := unmeasured_line(config.guide)) is not None:
         print(line, flush=True)
     modes = without_person(MODES, config.guide)
-    total = len(modes_to_play(modes, guide, steps)) * steps.size
+    arbiter = saved_arbiter(config, state, spec, device)
+    total = len(modes_to_play(modes, guide, steps, arbiter)) * steps.size
     try:
         with _shown(evaluator, total, f"evaluating {run}, episode"):
-            results = evaluate_modes(evaluator, modes, policy, guide, steps, key)
+            results = evaluate_modes(evaluator, modes, policy, guide, steps, key, arbiter)
         return results, evaluator.success_line()
     finally:
         evaluator.close()
@@ -149,6 +155,25 @@ def _curricula(config: TrainConfig, state: dict[str, Any], guide: Guide | None) 
         restore_curriculum(curriculum, values)
         for curriculum, values in zip(fresh, state["curricula"], strict=True)
     ]
+
+
+def saved_arbiter(
+    config: TrainConfig, state: dict[str, Any], spec: EnvSpec, device: torch.device
+) -> ArbiterInForce | None:
+    """The rule of who acts, as far as it has come; None where the clock decides.
+
+    A rule that goes by values is given the learner's critics, which the checkpoint has too.
+    """
+    rule, saved = build_arbiter(config.arbiter), state["runner"]["collector"].get("arbiter")
+    if saved is None:
+        return None
+    critics = None
+    if rule.needs & WHAT.keys():
+        streams = Sources(config.seeds, config.nondeterminism).streams("initialisation")
+        learner = build_learner(config.learner, config.activation, streams, spec, None, device)
+        learner.load_state_dict(state["learner"])
+        critics = LearnerCritics(learner)
+    return ArbiterInForce(rule, critics, saved["seeds"], saved["step"])
 
 
 def _say_what_acts(spec: EnvSpec, guide: Guide | None, state: dict[str, Any]) -> None:

@@ -5,11 +5,13 @@ How far a stage has come is in the run's ``Clock``, which every checkpoint holds
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
 
-from jsrl.core.protocols import Phase
+from jsrl.core.episodes import Episode
+from jsrl.core.protocols import LearnsFromEpisodes, Phase
 from jsrl.jumpstart.curricula import ConstantCurriculum, DecidingOptions, curricula
 from jsrl.loggers import read_records
 from jsrl.report.figures import learning_curve
@@ -126,6 +128,8 @@ class CriticWarmUp(Stage):
             return
         whole_episode = ConstantCurriculum(state.components.spec.max_episode_steps, stage=-1)
         throughout = [whole_episode] * len(state.curricula)
+        collector = state.components.runner.collector
+        collector.guide_alone = True
         learns = state.config.online.learning_starts < total
         what = "warming up the critic" if learns else "the guide acts alone"
         state.begin_progress(what, total, clock.warmup_steps)
@@ -135,13 +139,14 @@ class CriticWarmUp(Stage):
             if state.is_due(clock.warmup_steps, state.config.logger.interval):
                 state.record(clock.warmup_steps, "critic_warmup", state.latest_metrics)
             state.save_if_due(clock.warmup_steps)
+        collector.guide_alone = False
 
 
 class OnlineLearning(Stage):
     """Jump-Start RL: step, learn, evaluate, and let the curricula move on.
 
-    The one feedback of the method, from an evaluation to the next number of guide steps, is here
-    and nowhere else.
+    The one feedback of the method, from an evaluation or a training episode to the next number of
+    guide steps, is here and nowhere else.
     """
 
     name: ClassVar[str] = ONLINE
@@ -164,13 +169,20 @@ class OnlineLearning(Stage):
         if clock.steps == 0 and total > 0:
             state.evaluation.evaluate(("combined", "exploration"), state.curricula, 0)
         while clock.steps < total:
-            state.step(state.curricula)
+            self._observe(state.step(state.curricula))
             clock.steps += state.config.env.num_envs
             if state.is_due(clock.steps, state.config.logger.interval):
                 state.record(clock.steps, "online", state.latest_metrics)
             self._evaluate_if_due()
             state.save_if_due(clock.steps)
         state.save()
+
+    def _observe(self, episodes: Sequence[Episode]) -> None:
+        """Show the curricula that learn from training episodes those of their seeds."""
+        for episode in episodes:
+            curriculum = self._state.curricula[episode.seed_index]
+            if isinstance(curriculum, LearnsFromEpisodes):
+                self._state.curricula[episode.seed_index] = curriculum.observe(episode)
 
     def _evaluate_if_due(self) -> None:
         state, step = self._state, self._state.clock.steps

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from jsrl.core.episodes import Episode
 from jsrl.core.interrupts import Interrupted, StopRequest
 from jsrl.core.protocols import Curriculum, Metrics
 from jsrl.jumpstart.curricula import (
@@ -113,11 +114,12 @@ class RunState:
         """Show progress of a stage of ``total`` updates or steps, of which ``done`` are done."""
         self.recorder.begin_stage(description, total, done, **self.counts())
 
-    def step(self, curricula: Sequence[Curriculum]) -> None:
-        """One step of all environments, and the updates due for it."""
+    def step(self, curricula: Sequence[Curriculum]) -> list[Episode]:
+        """One step of all environments, and the updates due for it; the episodes that ended."""
         metrics, episodes, share = self.components.runner.step(self.components.guide, curricula)
         self.latest_metrics = metrics or self.latest_metrics
-        self.recorder.episodes(episodes, share)
+        self.recorder.episodes(episodes, share, self.components.runner.collector.explorer_share)
+        return episodes
 
     def is_due(self, done: int, interval: int) -> bool:
         """Whether a multiple of the interval was reached in the last step of all environments."""

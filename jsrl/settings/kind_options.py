@@ -71,7 +71,7 @@ GROUPS: Mapping[str, tuple[str, Table]] = {
 
 NOT_SUPERVISED = (
     *("env", "dataset", "learner", "guide", "curriculum", "offline", "online", "evaluation"),
-    "replay",
+    *("arbiter", "replay"),
     *("checkpoint", "monitor", "measure", "start", "objective", "device"),
 )
 """What a supervised task has no use for."""

@@ -1,4 +1,4 @@
-"""The kinds of learners, guides, curricula and data in the configuration.
+"""The kinds of learners, guides, curricula, arbiters and data in the configuration.
 
 The schema of a kind is open while the configuration is composed, so that an experiment may set an
 option of its own choice where the command line chooses another kind. ``keep_own`` then leaves out
@@ -15,6 +15,7 @@ from jsrl.core.installed import import_installed
 from jsrl.core.registry import Registry, nearest, option_names
 from jsrl.datasets import datasets
 from jsrl.guides import guides
+from jsrl.jumpstart.arbiters import arbiters
 from jsrl.jumpstart.curricula import curricula
 from jsrl.learners import learners
 from jsrl.loggers import loggers
@@ -27,6 +28,7 @@ ENTRY_POINTS: dict[str, Registry[Any]] = {
     "jsrl.encoders": encoders,
     "jsrl.guides": guides,
     "jsrl.curricula": curricula,
+    "jsrl.arbiters": arbiters,
     "jsrl.loggers": loggers,
 }
 """The groups whose options depend on the kind that is chosen, by the name under which an installed

@@ -11,6 +11,7 @@ from omegaconf import MISSING, OmegaConf
 
 from jsrl.datasets import DatasetOptions
 from jsrl.guides import GuideOptions
+from jsrl.jumpstart.arbiters import ArbiterOptions
 from jsrl.jumpstart.curricula import CurriculumOptions
 from jsrl.learners import LearnerOptions
 from jsrl.loggers import LoggerOptions
@@ -126,6 +127,8 @@ class TrainConfig:
     learner: LearnerOptions = MISSING
     guide: GuideOptions = MISSING
     curriculum: CurriculumOptions = MISSING
+    # With a default, so that runs of before it was there can still be read.
+    arbiter: ArbiterOptions = field(default_factory=lambda: ArbiterOptions("handover"))
     activation: ActivationConfig = MISSING
     logger: LoggerOptions = MISSING
     # With a default, so that runs of before it was there can still be read.

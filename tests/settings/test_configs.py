@@ -58,12 +58,20 @@ NEEDS = {
     "guide=human": ("curriculum=random", "curriculum.initial_guide_steps=50", "seeds=[0]"),
     "guide=several": ("guide.members=[{kind: random}]",),
     "curriculum=custom": ("curriculum.target=module:Curriculum",),
+    **{
+        f"arbiter={path.stem}": ("curriculum=none",)
+        for path in (config_directory() / "arbiter").glob("*.yaml")
+        if path.stem not in ("handover", "custom")
+    },
+    "arbiter=custom": ("arbiter.target=scripts/examples/arbiter_alternate.py:Alternate",),
 }
 """What else has to be said with an option."""
 
 
 def test_the_groups_are_those_that_are_documented() -> None:
-    documented = "activation curriculum dataset env experiment grid guide learner logger monitor"
+    documented = (
+        "activation arbiter curriculum dataset env experiment grid guide learner logger monitor"
+    )
     assert documented.split() == GROUPS
 
 

@@ -1,7 +1,7 @@
 """What all curricula share: their options, their registry, and their state in a checkpoint."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import Curriculum
@@ -17,6 +17,9 @@ class CurriculumOptions(KindOptions):
     initial_episodes: int = 100
     # What is evaluated: success or return.
     metric: str = "success"
+
+    learns_from_success: ClassVar[bool] = False
+    """Whether it has to know which training episodes had success."""
 
     @property
     def given_guide_steps(self) -> int | None:

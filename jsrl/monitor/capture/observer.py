@@ -20,7 +20,9 @@ from jsrl.monitor.capture.steps import ACTORS, PHASES, WatchedSteps
 STEPS_AT_ONCE = 64
 """How many moments are gathered before they are passed on as watched steps."""
 
-COLUMNS = tuple(f.name for f in fields(Moment) if f.name not in ("observation", "members"))
+NOT_RECORDED = ("observation", "members", "share")
+
+COLUMNS = tuple(f.name for f in fields(Moment) if f.name not in NOT_RECORDED)
 
 CLOCKS = ("step", "offset", "calls", "largest")
 

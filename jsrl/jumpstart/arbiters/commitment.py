@@ -1,0 +1,69 @@
+"""Commitment to a decision for several steps, which every rule may have."""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Decision
+from jsrl.core.streams import Streams
+from jsrl.jumpstart.arbiters.base import arbiters
+
+SHARE = "committed share"
+
+
+class Committed:
+    """A rule whose decision stands for k steps: it is taken anew where t is a multiple of k.
+
+    The rule is asked at every step, since the episodes of other environments stand elsewhere, but
+    what it says and remembers counts only in rows where a decision is due. So its draws do not
+    depend on where the episodes stand.
+
+    Args:
+        rule: which decides.
+        steps: k, at least 1.
+    """
+
+    def __init__(self, rule: Arbiter, steps: int) -> None:
+        self.rule = rule
+        self.steps = steps
+        self.needs = rule.needs
+
+    def fresh(self, num_seeds: int, num_envs: int) -> ArbiterState:
+        """The rule's own memory, and the share that stands in each row."""
+        return _with_share(self.rule.fresh(num_seeds, num_envs), torch.ones(num_seeds, num_envs))
+
+    def begin(self, beginning: Beginning, state: ArbiterState, streams: Streams) -> ArbiterState:
+        """An episode begins with a decision of its own: nothing of the one before stands."""
+        return _with_share(
+            self.rule.begin(beginning, _without_share(state), streams), state.episodes[SHARE]
+        )
+
+    def decide(
+        self, moment: Decision, state: ArbiterState, streams: Streams
+    ) -> tuple[Float[Tensor, "S E"], ArbiterState]:
+        own = _without_share(state)
+        share, after = self.rule.decide(moment, own, streams)
+        due = moment.times % self.steps == 0
+        share = torch.where(due, share.cpu(), state.episodes[SHARE])
+        kept = {
+            name: torch.where(due.view(*due.shape, *[1] * (new.dim() - 2)), new, own.episodes[name])
+            for name, new in after.episodes.items()
+        }
+        return share, _with_share(ArbiterState(after.seeds, kept), share)
+
+
+def build_arbiter(options: Any) -> Arbiter:
+    """The rule of its options, committed for as many steps as they say."""
+    rule: Arbiter = arbiters.build(options)
+    return rule if options.commitment == 1 else Committed(rule, options.commitment)
+
+
+def _with_share(state: ArbiterState, share: Tensor) -> ArbiterState:
+    return ArbiterState(state.seeds, {**state.episodes, SHARE: share})
+
+
+def _without_share(state: ArbiterState) -> ArbiterState:
+    own = {name: tensor for name, tensor in state.episodes.items() if name != SHARE}
+    return ArbiterState(state.seeds, own)

@@ -1,0 +1,55 @@
+"""What can be told to be wrong with the choice of a rule of who acts."""
+
+from jsrl.core.arbitration import Arbiter
+from jsrl.core.errors import UserError
+from jsrl.jumpstart.arbiters import ArbiterOptions, arbiters, build_arbiter
+from jsrl.learners import LearnerOptions, learners
+from jsrl.rollout.critics import WHAT, offered
+from jsrl.settings.schema import TrainConfig
+
+
+def check_arbiter(config: TrainConfig) -> None:
+    """That a rule of who acts can do what it is for with this curriculum, guide and learner."""
+    arbiter, curriculum = config.arbiter, config.curriculum.kind
+    if not arbiters[arbiter.kind].options.uses_guide_steps:
+        if config.guide.kind == "none":
+            raise UserError(
+                f"arbiter={arbiter.kind} settles when the guide acts, but guide=none; choose a "
+                "guide, or arbiter=handover"
+            )
+        if curriculum != "none":
+            raise UserError(
+                f"arbiter={arbiter.kind} does not go by the guide steps of a curriculum, but "
+                f"curriculum={curriculum}; use curriculum=none, or arbiter=handover"
+            )
+    if arbiter.goes_by_success and config.env.success_key is None:
+        raise UserError(
+            f"arbiter.metric=success of arbiter={arbiter.kind} needs to know of success, but "
+            "env.success_key is null; name the entry of info that says so, or use "
+            "arbiter.metric=return"
+        )
+    learner = learners[config.learner.kind].make
+    # What makes a learner of the user's own is known once it is made.
+    if isinstance(learner, type):
+        refuse_without_values(build_arbiter(arbiter), arbiter, config.learner, learner)
+
+
+def refuse_without_values(
+    rule: Arbiter, arbiter: ArbiterOptions, learner: LearnerOptions, made: type
+) -> None:
+    """Raise UserError if a rule needs values that learners of this class do not give."""
+    wanted = rule.needs & WHAT.keys()
+    missing = sorted(wanted - offered(made))
+    if not missing:
+        return
+    having = [
+        name
+        for name in learners.names()
+        for make in [learners[name].make]
+        if isinstance(make, type) and wanted <= offered(make)
+    ]
+    raise UserError(
+        f"arbiter={arbiter.kind} needs {' and '.join(WHAT[name] for name in missing)}, which "
+        f"learner={learner.kind} does not have; choose one of learner={', '.join(having)}, or "
+        "another arbiter"
+    )
