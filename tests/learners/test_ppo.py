@@ -235,6 +235,7 @@ def test_a_seed_without_a_step_of_its_own_is_left_as_if_there_had_been_no_update
         metrics = together.update(given, {})
         assert not same(parameters(together, 0), before[0])
         assert same(parameters(together, 1), before[1]) == sits_out
+        assert metrics.pop("policy/guide_share")[1] == 1 - given.weight[1].mean()
         assert all(
             value[1].isnan() == sits_out and value[0].isfinite() for value in metrics.values()
         )

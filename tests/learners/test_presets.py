@@ -117,6 +117,7 @@ def test_a_preset_has_the_published_numbers(name):
         "compile": False,
         "data_action_clip": data_clip,
         "encoder": EncoderOptions(),
+        "made_for": {},
     }
 
 

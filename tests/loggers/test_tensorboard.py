@@ -123,7 +123,9 @@ def log_everything(logger, seeds):
         logger.log(0, "online", {name: values})
     for name in ("advantage/mean", "advantage/std", "weight/mean", "weight/max"):
         logger.log(0, "online", {name: values})
-    for name in ("curriculum/guide_steps", "curriculum/stage", "collect/guide_fraction"):
+    for name in ("curriculum/guide_steps", "curriculum/stage"):
+        logger.log(0, "online", {name: values})
+    for name in ("collect/guide_fraction", "collect/explorer_share"):
         logger.log(0, "online", {name: values})
     for name in ("updates_per_second", "env_steps_per_second"):
         logger.log(0, "online", {f"throughput/{name}": 100.0})
