@@ -44,12 +44,12 @@ def test_features_of_each_image_come_in_order_and_then_the_vector(vector_size):
     vector, images = observation(TWO, vector_size)
     # The order of the given dictionary is not what counts.
     out = made(vector, dict(reversed(images.items())))
-    assert made.size == 10 + vector_size
+    assert made.size == 12 + vector_size
     assert out.shape == (2, 4, made.size)
     for place, name in enumerate(TWO):
         features = made.encoder_of(name)(images[name])
         assert torch.equal(out[..., 6 * place : 6 * place + 6], features)
-    assert torch.equal(out[..., 10:], vector)
+    assert torch.equal(out[..., 12:], vector)
     assert made.encoder_of("front") is not made.encoder_of("wrist.left")
 
 
