@@ -88,6 +88,10 @@ class ActorCriticNetworks(nn.Module):
         """Those that targets follow."""
         return self.critic_parameters()
 
+    def trained_groups(self) -> dict[str, list[nn.Parameter]]:
+        """What an optimiser trains, by the names of the networks."""
+        return {"critic": self.critic_parameters(), "actor": self.actor.trained_parameters()}
+
     def target_parameters(self) -> list[nn.Parameter]:
         """Those that follow ``followed_parameters``, in the same order."""
         return [*self.target_critic.parameters(), *self.target_encoder.parameters()]

@@ -107,11 +107,9 @@ class AWAC(ActorCritic):
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         networks.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
         networks.to(self.device)
-        groups = {
-            "critic": networks.critic_parameters(),
-            "actor": networks.actor.trained_parameters(),
-        }
-        optimiser = SeedOptimiser(groups, options.learning_rate, len(inputs.streams))
+        optimiser = SeedOptimiser(
+            networks.trained_groups(), options.learning_rate, len(inputs.streams)
+        )
         super().__init__(networks, optimiser, options.target_rate)
         self._descend = compiled(self.descend) if options.compile else self.descend
 

@@ -126,8 +126,7 @@ class IQL(ActorCritic):
                 *networks.value.parameters(),
                 *networks.value_encoder.trained_parameters(),
             ],
-            "critic": networks.critic_parameters(),
-            "actor": networks.actor.trained_parameters(),
+            **networks.trained_groups(),
         }
         optimiser = SeedOptimiser(groups, options.learning_rate, self.num_seeds)
         super().__init__(networks, optimiser, options.target_rate)

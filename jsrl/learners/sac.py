@@ -142,8 +142,7 @@ class SAC(ActorCritic):
         networks.to(self.device)
         groups: dict[str, list[nn.Parameter]] = {
             "temperature": [networks.log_temperature],
-            "critic": networks.critic_parameters(),
-            "actor": networks.actor.trained_parameters(),
+            **networks.trained_groups(),
             **self.other_groups(len(inputs.streams)),
         }
         rate = options.actor_learning_rate or options.learning_rate

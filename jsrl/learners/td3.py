@@ -112,11 +112,9 @@ class TD3(ActorCritic):
         networks = TD3Networks(options, inputs)
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         networks.to(self.device)
-        groups = {
-            "critic": networks.critic_parameters(),
-            "actor": networks.actor.trained_parameters(),
-        }
-        optimiser = SeedOptimiser(groups, options.learning_rate, len(inputs.streams))
+        optimiser = SeedOptimiser(
+            networks.trained_groups(), options.learning_rate, len(inputs.streams)
+        )
         super().__init__(networks, optimiser, options.target_rate)
         self.updates = 0
         self._of_actor: Metrics = {}

@@ -52,9 +52,9 @@ def time_limit_line(spec: EnvSpec) -> str | None:
 
 def preset_lines(config: TrainConfig) -> list[str]:
     """Say where the configuration differs from what the chosen preset of a learner relies on."""
-    lines = []
+    lines, given = [], OmegaConf.structured(config)
     for key, wanted in config.learner.made_for.items():
-        value = OmegaConf.select(OmegaConf.structured(config), key)
+        value = OmegaConf.select(given, key)
         if value != wanted:
             lines.append(
                 f"the learner's preset is made for {key}={wanted}, and with {key}={value} it is "

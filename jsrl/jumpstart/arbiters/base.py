@@ -1,5 +1,6 @@
 """What all arbiters share: their options, their registry, and what a rule need not write itself."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
@@ -45,7 +46,7 @@ class ArbiterOptions(KindOptions):
         at_least("arbiter.commitment", self.commitment, 1)
 
 
-class Rule:
+class Rule(ABC):
     """A rule that remembers nothing; what it does remember is for its class to say.
 
     A class of its own needs ``decide`` alone, see ``jsrl.core.arbitration.Arbiter``.
@@ -61,11 +62,11 @@ class Rule:
         """Nothing changes when episodes begin."""
         return state
 
+    @abstractmethod
     def decide(
         self, moment: Decision, state: ArbiterState, streams: Streams
     ) -> tuple[Float[Tensor, "S E"], ArbiterState]:
         """See ``jsrl.core.arbitration.Arbiter``."""
-        raise NotImplementedError
 
 
 class MakeArbiter(Protocol):

@@ -56,10 +56,8 @@ class Ibrl(Rule):
     def decide(
         self, moment: Decision, state: ArbiterState, streams: Streams
     ) -> tuple[Float[Tensor, "S E"], ArbiterState]:
-        better, beta = (
-            advantage_of_explorer(moment, critics_of(moment).target_q),
-            self.options.inverse_temperature,
-        )
+        better = advantage_of_explorer(moment, critics_of(moment).target_q)
+        beta = self.options.inverse_temperature
         if beta is None or not moment.explores:
             return (better > 0).float(), state
         return (step_draws(moment, streams) < torch.sigmoid(beta * better)).float(), state
