@@ -163,8 +163,7 @@ def _check_guide_arm(grid: GridConfig, name: str) -> None:
     _known(where, [source], grid.arms)
     if grid.arms[source].guide_arm is not None:
         raise UserError(
-            f"{where}={source}, which takes its own guide from {grid.arms[source].guide_arm}; name "
-            "an arm without guide_arm"
+            f"{where}={source} names itself or an arm that has a guide_arm; name one without"
         )
 
 
