@@ -183,13 +183,15 @@ def train(size: Size, names: list[str]) -> None:
 def scores(size: Size, name: str) -> Iterator[Score]:
     """Of all policies of a learner, jsrl's first."""
     run = train_jsrl(size, name)
+    settings = env_settings(run_configuration(run.directory).env)
+    envs = [make_env(settings) for _ in range(size.episodes)]
     for seed in size.seeds:
         policy = run.policy(seed, "guide")
-        yield score(size, run.directory, "jsrl", seed, lambda seen, p=policy: p.predict(seen)[0])
+        yield score(size, envs, "jsrl", seed, lambda seen, p=policy: p.predict(seen)[0])
     for library in TASKS[name].libraries[1:]:
         for seed in size.seeds:
             file = size.folder / f"{name}_{library}_{seed}.pt".replace(" ", "_")
-            yield score(size, run.directory, library, seed, scripted(file))
+            yield score(size, envs, library, seed, scripted(file))
 
 
 def train_jsrl(size: Size, name: str) -> Any:
@@ -216,36 +218,36 @@ def word(value: Any) -> str:
 
 
 def scripted(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """A policy that d3rlpy has saved, as a function of an observation."""
+    """A policy that d3rlpy has saved, as a function of observations ``[n, O]``."""
     if not file.exists():
         raise SystemExit(f"{file} is not there; run train_d3rlpy.py first")
     policy = torch.jit.load(file)
 
     def act(seen: np.ndarray) -> np.ndarray:
         with torch.no_grad():
-            return policy(torch.from_numpy(seen.astype(np.float32))[None])[0].numpy()
+            return policy(torch.from_numpy(seen.astype(np.float32))).numpy()
 
     return act
 
 
 def score(
-    size: Size, run: Path, library: str, seed: int, act: Callable[[np.ndarray], np.ndarray]
+    size: Size, envs: list[Any], library: str, seed: int, act: Callable[[np.ndarray], np.ndarray]
 ) -> Score:
     """Of a policy without noise, from the same start states for everyone."""
-    env = make_env(env_settings(run_configuration(run).env))
-    returns, lengths, successes = [], [], []
-    for episode in range(size.episodes):
-        seen, _ = env.reset(seed=FIRST_RESET_SEED + episode)
-        total, length, success, ended = 0.0, 0, False, False
-        while not ended:
-            seen, reward, terminated, truncated, info = env.step(act(seen))
-            total, length = total + float(reward), length + 1
-            success = success or bool(info["success"])
-            ended = terminated or truncated
-        returns.append(total)
-        lengths.append(length)
-        successes.append(success)
-    env.close()
+    seen = [env.reset(seed=FIRST_RESET_SEED + episode)[0] for episode, env in enumerate(envs)]
+    returns, lengths, successes = np.zeros((3, len(envs)))
+    running = list(range(len(envs)))
+    while running:
+        actions = act(np.stack([seen[episode] for episode in running]))
+        going_on = []
+        for episode, action in zip(running, actions, strict=True):
+            seen[episode], reward, terminated, truncated, info = envs[episode].step(action)
+            returns[episode] += reward
+            lengths[episode] += 1
+            successes[episode] = max(successes[episode], info["success"])
+            if not (terminated or truncated):
+                going_on.append(episode)
+        running = going_on
     means = (float(np.mean(values)) for values in (successes, returns, lengths))
     return Score(library, seed, size.episodes, *means)
 
