@@ -253,6 +253,7 @@ def as_in_the_paper(given: ExitStack) -> None:
 
 def compare(case: Case) -> dict[str, tuple[float, float]]:
     """By how much the weights of each network differ at most, and have moved at most."""
+    torch.manual_seed(0)
     ours, theirs = our_learner(case), their_learner(case)
     if not case.learns_temperature:
         ours._step_temperature = lambda log_prob: {}
@@ -280,7 +281,6 @@ def compare(case: Case) -> dict[str, tuple[float, float]]:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    torch.manual_seed(0)
     for name, case in CASES.items():
         print(name, flush=True)
         for network, (differ, moved) in compare(case).items():
