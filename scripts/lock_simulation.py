@@ -220,9 +220,7 @@ class Learners:
         right: np.ndarray = taken == self.right
         return right
 
-    def _scores(
-        self, steps: np.ndarray, episodes: int, number: int
-    ) -> list[float]:
+    def _scores(self, steps: np.ndarray, episodes: int, number: int) -> list[float]:
         """The success of each in so many episodes without exploration, h steps of them guided."""
         streams = self.streams.child("evaluation", number)
         draws = streams.uniform("action", (episodes, self.horizon)).numpy()

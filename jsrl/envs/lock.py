@@ -82,9 +82,7 @@ class LockEnv(gym.Env[np.int64, np.int64]):
         self._time, self._lost = 0, False
         return self._state(), {"success": False}
 
-    def step(
-        self, action: np.int64
-    ) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
+    def step(self, action: np.int64) -> tuple[np.int64, float, bool, bool, dict[str, Any]]:
         """Set the next dial.
 
         Raises:

@@ -66,6 +66,4 @@ def register() -> None:
             kwargs={"maze": maze},
             max_episode_steps=steps,
         )
-    gym.register(
-        LOCK_ID, entry_point="jsrl.envs.lock:LockEnv", max_episode_steps=LONGEST_LOCK
-    )
+    gym.register(LOCK_ID, entry_point="jsrl.envs.lock:LockEnv", max_episode_steps=LONGEST_LOCK)

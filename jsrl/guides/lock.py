@@ -50,13 +50,13 @@ class LockOptions(GuideOptions):
 
 
 def actions_of(
-    draws: Float[np.ndarray, "*n"],
-    slips: Float[np.ndarray, "*n"],
-    right: Int[np.ndarray, "*n"],
+    draws: Float[np.ndarray, "*#n"],
+    slips: Float[np.ndarray, "*#n"],
+    right: Int[np.ndarray, "*#n"],
     actions: int,
     *,
-    wrong: Bool[np.ndarray, "*n"] | bool,
-) -> Int[np.ndarray, "*n"]:
+    wrong: Bool[np.ndarray, "*#n"] | bool,
+) -> Int[np.ndarray, "..."]:
     """The right action where the draw is not below the slip, and one that the draw settles where.
 
     All arguments are broadcast against one another.
