@@ -2,10 +2,10 @@
 
 It is what ``jsrl/lock-v0``, a table of Q and the package's own curricula and arbiters would do, see
 ``tests/envs/test_lock_study.py``, but does not step through time. Two properties of the lock make
-that possible. After a wrong action nothing is paid any more, so that all values of those states stay
-0, and the table is the value of the right action in each of the H states before, ``[N, H]``. And
-which actions would be right can be drawn for all steps of an episode together; what comes behind the
-first wrong one does not count.
+that possible. After a wrong action nothing is paid any more, so that all values of those states
+stay 0, and the table is the value of the right action in each of the H states before, ``[N, H]``.
+And which actions would be right can be drawn for all steps of an episode together; what comes
+behind the first wrong one does not count.
 
 Shapes: N learners, H steps of an episode.
 """

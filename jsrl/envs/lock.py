@@ -65,7 +65,7 @@ class LockEnv(gym.Env[np.int64, np.int64]):
         _whole("horizon", horizon, 1, LONGEST_LOCK)
         _whole("actions", actions, 2)
         _whole("combination_seed", combination_seed, 0)
-        self.horizon = horizon
+        self.horizon, self.actions = horizon, actions
         self.combination = combination_of(combination_seed, horizon, actions)
         """The right action of each step, ``[H]``."""
         self.observation_space = spaces.Discrete(2 * horizon + 1)

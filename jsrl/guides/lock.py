@@ -6,7 +6,6 @@ analysis"). In ``envs.lock`` that is the probability that all of its actions bef
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -125,13 +124,13 @@ def make_lock(options: LockOptions, inputs: GuideInputs) -> ForeignGuide:
     """
     example = make_env(inputs.env)
     try:
-        lock: Any = example.unwrapped
+        lock = example.unwrapped
         if not isinstance(lock, LockEnv):
             raise UserError(
                 f"guide=lock knows combinations of jsrl/lock-v0, and env.id={inputs.spec.id} is "
                 "none; use env=lock, or another guide"
             )
-        combination, actions = lock.combination, int(lock.action_space.n)
+        combination, actions = lock.combination, lock.actions
     finally:
         example.close()
     slip, wrong = options.slip(len(combination)), options.otherwise == WRONG

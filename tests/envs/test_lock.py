@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 from jsrl.core.errors import UserError
 from jsrl.envs.lock import combination_of
-from jsrl.envs.make import EnvSettings, Environments, describe_env
+from jsrl.envs.make import Environments, EnvSettings, describe_env
 from jsrl.envs.registration import LOCK_ID, LONGEST_LOCK
 
 

@@ -35,6 +35,7 @@ OPTIONS = [
 NEEDS = {
     "env=gymnasium": ("env.id=Pendulum-v1",),
     "env=mountaincar": ("curriculum.metric=return",),
+    "env=lock": ("learner=dqn",),
     "env=mountaincar_choices": ("curriculum.metric=return", "learner=dqn"),
     "dataset=none": ("guide=waypoint",),
     "dataset=python": ("dataset.target=guides.py:act",),
@@ -45,6 +46,7 @@ NEEDS = {
     "learner=ppo": ("dataset=none", "guide=waypoint"),
     "learner=custom": ("learner.target=module:Learner",),
     "guide=none": ("curriculum=none",),
+    "guide=lock": ("env=lock", "learner=dqn"),
     "guide=run": ("guide.path=runs/earlier",),
     "guide=python": ("guide.target=guides.py:act",),
     "guide=torchscript": ("guide.path=policy.pt",),
