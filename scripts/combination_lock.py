@@ -222,12 +222,15 @@ def draw(found: dict[str, Episodes]) -> None:
     figure = new_figure(15.0, 5.6)
     for number, (title, names) in enumerate(PANELS):
         axes = figure.add_subplot(1, 3, number + 1)
+        shown = set(STUDIES[names[-1]].horizons) if number == 2 else None
         for colour, name in zip(COLOURS, names, strict=False):
-            draw_arm(axes, found[name], STUDIES[name].label, colour)
+            draw_arm(axes, found[name], STUDIES[name].label, colour, shown)
         axes.set_yscale("log", base=2 if number != 1 else 10)
         if number == 1:
             axes.set_xscale("log")
         axes.set(title=title, xlabel="steps of the lock, H")
+        if shown is not None:
+            axes.set_xticks(sorted(shown))
         if number == 0:
             axes.set_ylabel("training episodes until solved")
         axes.grid(alpha=0.3)
@@ -235,8 +238,15 @@ def draw(found: dict[str, Episodes]) -> None:
     (RESULTS / "lock.png").write_bytes(png(figure))
 
 
-def draw_arm(axes: Any, episodes: Episodes, label: str, colour: str) -> None:
-    whole = {h: values for h, values in episodes.items() if (values > 0).all()}
+def draw_arm(
+    axes: Any, episodes: Episodes, label: str, colour: str, shown: set[int] | None = None
+) -> None:
+    """The learners of an arm, at the H that are shown and were opened by all."""
+    whole = {
+        h: values
+        for h, values in episodes.items()
+        if (values > 0).all() and (shown is None or h in shown)
+    }
     for h, values in whole.items():
         axes.plot(np.full(len(values), h), values, ".", color=colour, alpha=0.15, markersize=3)
     means = [values.mean() for values in whole.values()]
