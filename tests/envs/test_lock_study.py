@@ -174,7 +174,7 @@ ARMS = {
 
 @pytest.mark.parametrize("name", ARMS)
 def test_every_episode_ends_as_with_a_table_that_steps_through_the_environment(study, name):
-    arm, seeds = study.Arm(**ARMS[name]), (100, 101, 102)
+    arm, seeds = study.Arm(**ARMS[name]), (100, 101)
     horizon = 4 if arm.actions == 2 else 3
     plain = [Table(arm, horizon, seed).learn() for seed in seeds]
     found = study.learn(arm, horizon, seeds)
