@@ -5,9 +5,9 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import jaxtyping
+import type_checker
 
-jaxtyping.install_import_hook("jsrl", "type_checker.check")
+type_checker.install()
 
 import hypothesis
 import torch
