@@ -48,7 +48,7 @@ def test_an_axis_is_the_same_in_all_arguments_and_in_the_result():
 class Table:
     values: Float[Tensor, "N D"]
     steps: "Int[Tensor, ' N'] | None" = None
-    names: "list[Unknown]" = ()  # noqa: F821
+    names: "list[Unknown]" = ()
 
     @property
     @type_checker.checked

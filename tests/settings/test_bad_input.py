@@ -1,5 +1,6 @@
 """Mistakes end a command with one line that names key or file, value and way out, and status 2."""
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -199,30 +200,38 @@ WHILE_RUNNING = [
 ]
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with files of which each is wrong in its own way, and a good one."""
-    monkeypatch.chdir(tmp_path)
-    good = write_reach_data(tmp_path / "reach.hdf5")
-    Path("cut.hdf5").write_bytes(good.read_bytes()[:5000])
+@pytest.fixture(scope="session")
+def wrong_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files of which each is wrong in its own way, and a good one."""
+    folder = tmp_path_factory.mktemp("wrong_files")
+    good = write_reach_data(folder / "reach.hdf5")
+    (folder / "cut.hdf5").write_bytes(good.read_bytes()[:5000])
     for name in ("unrewarded", "nan", "wide"):
-        Path(f"{name}.hdf5").write_bytes(good.read_bytes())
-    with h5py.File("unrewarded.hdf5", "a") as file:
+        shutil.copy(good, folder / f"{name}.hdf5")
+    with h5py.File(folder / "unrewarded.hdf5", "a") as file:
         del file["rewards"]
-    with h5py.File("nan.hdf5", "a") as file:
+    with h5py.File(folder / "nan.hdf5", "a") as file:
         file["rewards"][7] = np.nan
-    with h5py.File("wide.hdf5", "a") as file:
+    with h5py.File(folder / "wide.hdf5", "a") as file:
         del file["actions"]
         file["actions"] = np.zeros((300, 3), np.float32)
-    Path("file").write_text("hello")
-    torch.save({"weights": torch.zeros(2)}, "foreign.pt")
-    Path("guides.py").write_text(
+    (folder / "file").write_text("hello")
+    torch.save({"weights": torch.zeros(2)}, folder / "foreign.pt")
+    (folder / "guides.py").write_text(
         "import numpy as np\n"
         "number = 3\n"
         "def nan(observations): return np.full((len(observations), 2), np.nan)\n"
         "def wide(observations): return np.zeros((len(observations), 3))\n"
         "def far(observations): return np.full((len(observations), 2), 2.0)\n"
     )
+    return folder
+
+
+@pytest.fixture
+def workshop(wrong_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with its own copy of the wrong files."""
+    shutil.copytree(wrong_files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
