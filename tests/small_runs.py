@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from jsrl.commands.cli import main
@@ -28,6 +30,7 @@ from jsrl.core.transitions import TransitionData
 from jsrl.datasets import save_hdf5
 from jsrl.loggers import Record, read_records
 from jsrl.run.train import train
+from jsrl.settings.arguments import MULTIRUN
 from jsrl.settings.kinds import REGISTRIES, keep_own
 from jsrl.settings.schema import TrainConfig
 
@@ -165,6 +168,9 @@ def call(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # set by the command: undone after the test
     if set(arguments) & set(TINY):
         monkeypatch.setenv(UNUSED_KEYS, ALLOWED)
+    if not any(word in MULTIRUN or word.startswith("hydra.") for word in arguments):
+        # To learn this, Hydra composes the whole configuration one more time.
+        monkeypatch.setattr(Hydra, "get_mode", lambda *_: RunMode.RUN)
     capfd.readouterr()
     status = 0
     try:

@@ -45,21 +45,21 @@ def train(base: tuple[str, ...], *mistake: str, says: tuple[str, ...]) -> Mistak
     return Mistake(("train", *base, *mistake), says)
 
 
-# Python takes seconds to begin: one mistake of each kind.
+# Python takes seconds to begin: one mistake for each place that ends a command.
 IN_A_PROCESS = [
     Mistake(("trian",), ("'trian'", "did you mean 'train'?")),
     train((), "experiment=pointmaze_jrsl", says=("pointmaze_jrsl", "did you mean pointmaze_jsrl?")),
-    train(POINTMAZE, "curriculum.tolerence=0", says=("did you mean curriculum.tolerance?",)),
-    train(POINTMAZE, "seeds=[0", says=("seeds=[0", "lists as [1,2]")),
-    Mistake(("evaluate",), ("run is not set", "give run=VALUE")),
     train(
         ALONE, "env.id=CartPole-v1", says=("env.id='CartPole-v1'", "choice among 2", "learner=bc")
     ),
-    train(POINTMAZE, "dataset=d4rl", "dataset.path=cut.hdf5", says=("cut.hdf5", "truncated")),
     Mistake(("dataset",), ("antmaze", "report")),
 ]
 
 HERE = [
+    train(POINTMAZE, "curriculum.tolerence=0", says=("did you mean curriculum.tolerance?",)),
+    train(POINTMAZE, "seeds=[0", says=("seeds=[0", "lists as [1,2]")),
+    Mistake(("evaluate",), ("run is not set", "give run=VALUE")),
+    train(POINTMAZE, "dataset=d4rl", "dataset.path=cut.hdf5", says=("cut.hdf5", "truncated")),
     train(POINTMAZE, "curiculum.tolerance=0", says=("did you mean curriculum.tolerance?",)),
     train(POINTMAZE, "online.steps=many", says=("online.steps=many", "'many'", "Integer")),
     train(POINTMAZE, "learner=ppx", says=("learner=ppx", "iql_official", "did you mean ppo?")),
@@ -323,26 +323,20 @@ def test_another_configuration_is_refused_key_by_key(
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        (),
-        ("--help",),
-        ("--version",),
-        ("train", "--help"),
-        ("train", "--cfg", "job"),
-        ("report", "--help"),
-    ],
+    [(), ("--help",), ("--version",), ("train", "--help")],
     ids=lambda arguments: "_".join(arguments) or "nothing",
 )
 def test_help_is_quiet_and_leaves_no_files(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     outcome = run(tmp_path, *arguments)
     assert outcome.status == 0
     assert outcome.err == ""
-    assert "jsrl" in outcome.out or "experiment: null" in outcome.out
+    assert "jsrl" in outcome.out
     assert listing(tmp_path) == set()
 
 
 def test_the_configuration_can_be_printed_with_every_key_of_a_run(tmp_path: Path) -> None:
     outcome = run(tmp_path, "train", "--cfg", "job", "experiment=pointmaze_jsrl", "seeds=[7]")
+    assert (outcome.status, outcome.err) == (0, "")
     assert "- 7" in outcome.out.splitlines()
     assert "experiment: pointmaze_jsrl" in outcome.out
     assert listing(tmp_path) == set()
