@@ -18,7 +18,6 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.hydra import Hydra
-from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from jsrl.commands.cli import main
@@ -30,7 +29,6 @@ from jsrl.core.transitions import TransitionData
 from jsrl.datasets import save_hdf5
 from jsrl.loggers import Record, read_records
 from jsrl.run.train import train
-from jsrl.settings.arguments import MULTIRUN
 from jsrl.settings.kinds import REGISTRIES, keep_own
 from jsrl.settings.schema import TrainConfig
 
@@ -168,9 +166,9 @@ def call(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # set by the command: undone after the test
     if set(arguments) & set(TINY):
         monkeypatch.setenv(UNUSED_KEYS, ALLOWED)
-    if not any(word in MULTIRUN or word.startswith("hydra.") for word in arguments):
-        # To learn this, Hydra composes the whole configuration one more time.
-        monkeypatch.setattr(Hydra, "get_mode", lambda *_: RunMode.RUN)
+    if not any(word.startswith("hydra.mode") for word in arguments):
+        # To learn that it is not set, Hydra composes the whole configuration one more time.
+        monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
     capfd.readouterr()
     status = 0
     try:
