@@ -15,8 +15,8 @@ from scipy import stats
 from jsrl.core.errors import UserError
 from jsrl.grid.compare import compare, means, order_turns
 from jsrl.grid.config import ComparisonConfig, GridConfig, PublishedConfig
-from jsrl.grid.published import columns, environments, published
 from jsrl.grid.protocol import protocol
+from jsrl.grid.published import columns, environments, published
 from jsrl.grid.report import write_report
 from jsrl.grid.results import load_results, other_guides
 
