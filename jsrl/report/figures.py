@@ -2,12 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from jsrl.core.files import write_whole
 from jsrl.core.pictures import new_figure, png
@@ -22,6 +19,10 @@ from jsrl.report.curves import (
 from jsrl.report.who_acts import name_counts, name_share
 from jsrl.report.who_acts import panels as panels_of_who_acts
 from jsrl.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe and Ito, Color Universal Design)."""
@@ -195,7 +196,7 @@ def _measure(metrics: Sequence[Sequence[Record]]) -> str:
     return "success" if np.isfinite(success).any() else "return"
 
 
-def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+def _panels(heights: Sequence[float]) -> "tuple[Figure, list[Axes]]":
     figure = new_figure(*INCHES)
     panels = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights)
@@ -210,7 +211,7 @@ def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
 
 
 def _mean_and_band(
-    axis: Axes, steps: np.ndarray, values: np.ndarray, label: str, **style: object
+    axis: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **style: object
 ) -> None:
     """A line for the mean over seeds and, for several seeds, a band for its 95 % interval."""
     columns = [column[np.isfinite(column)].tolist() for column in values.T]
@@ -227,7 +228,7 @@ def _mean_and_band(
         )
 
 
-def _guide_line(axis: Axes, values: np.ndarray, interval: Sequence[float] | None = None) -> None:
+def _guide_line(axis: "Axes", values: np.ndarray, interval: Sequence[float] | None = None) -> None:
     """A dashed line at the guide's last evaluation, its mean over seeds; a band around it.
 
     The band is over the seeds, if there are several, else the interval that is given.
@@ -241,14 +242,16 @@ def _guide_line(axis: Axes, values: np.ndarray, interval: Sequence[float] | None
             axis.axhspan(band[0], band[1], color=GUIDE_COLOUR, alpha=0.1, linewidth=0)
 
 
-def _name_axis(axis: Axes, measure: str) -> None:
+def _name_axis(axis: "Axes", measure: str) -> None:
     axis.set_ylabel(AXIS_NAMES[measure], fontsize=9)
     if measure == "success":
         axis.set_ylim(-0.03, 1.03)
 
 
-def _finish(figure: Figure, panels: list[Axes], title: str, seeds: int, path: Path) -> None:
+def _finish(figure: "Figure", panels: "list[Axes]", title: str, seeds: int, path: Path) -> None:
     """Title, what the lines are, axis of steps, legend beside the data, and the file."""
+    from matplotlib.ticker import EngFormatter
+
     figure.suptitle(title, fontsize=11, fontweight="bold")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:

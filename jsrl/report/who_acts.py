@@ -5,12 +5,9 @@ h: of these the explorer's share is drawn, over training and over the time in an
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from jsrl.core.pictures import new_figure, png
 from jsrl.loggers.metrics import Record
@@ -23,8 +20,11 @@ from jsrl.report.curves import (
     is_shared,
 )
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 GREEN = "#009E73"
-GUIDE_TO_EXPLORER = LinearSegmentedColormap.from_list("who acts", ["0.85", "#0072B2"])
+GUIDE_TO_EXPLORER = ("0.85", "#0072B2")
 """From light grey to the blue of the exploration-policy; white where there was no step."""
 
 TENTHS = 10
@@ -36,7 +36,7 @@ class Panel(NamedTuple):
     """How high it is, beside the other panels of a figure, and what draws it."""
 
     height: float
-    draw: Callable[[Axes], None]
+    draw: Callable[["Axes"], None]
 
 
 def panels(records: Sequence[Record]) -> list[Panel]:
@@ -82,6 +82,8 @@ def picture_over_episode(records: Sequence[Record]) -> bytes | None:
     over_episode = share_over_episode(records)
     if not is_shared(over_episode):
         return None
+    from matplotlib.ticker import EngFormatter
+
     figure = new_figure(*INCHES)
     axis = figure.subplots()
     _draw_over_episode(axis, over_episode)
@@ -92,7 +94,7 @@ def picture_over_episode(records: Sequence[Record]) -> bytes | None:
     return png(figure)
 
 
-def draw_share(axis: Axes, share: Curve) -> None:
+def draw_share(axis: "Axes", share: Curve) -> None:
     """A line for each seed and, where there are several, a bold one for their mean."""
     steps, values = share
     several = len(values) > 1
@@ -105,22 +107,24 @@ def draw_share(axis: Axes, share: Curve) -> None:
     name_share(axis)
 
 
-def name_share(axis: Axes) -> None:
+def name_share(axis: "Axes") -> None:
     """The name and the range of an axis of the explorer's share."""
     axis.set_ylabel("explorer's\nshare", fontsize=8)
     axis.set_yticks([0, 0.5, 1])
     axis.set_ylim(*SHARE_RANGE)
 
 
-def name_counts(axis: Axes, name: str, values: np.ndarray) -> None:
+def name_counts(axis: "Axes", name: str, values: np.ndarray) -> None:
     """The name and the range of an axis of whole numbers, on which a line at 0 is seen."""
+    from matplotlib.ticker import MaxNLocator
+
     axis.set_ylabel(name, fontsize=8)
     axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
     highest = max(float(np.nanmax(values, initial=0)), 1.0)
     axis.set_ylim(-0.06 * highest, 1.15 * highest)
 
 
-def _draw_counts(axis: Axes, counts: Curve, name: str) -> None:
+def _draw_counts(axis: "Axes", counts: Curve, name: str) -> None:
     """A stair line for each seed and, where there are several, a bold one for their mean."""
     steps, values = counts
     several = len(values) > 1
@@ -133,13 +137,16 @@ def _draw_counts(axis: Axes, counts: Curve, name: str) -> None:
     name_counts(axis, name, values)
 
 
-def _draw_over_episode(axis: Axes, over_episode: Curve) -> None:
+def _draw_over_episode(axis: "Axes", over_episode: Curve) -> None:
     """A field for each tenth of an episode and each record, the beginning of episodes below."""
+    from matplotlib.colors import LinearSegmentedColormap
+
     steps, shares = over_episode
+    colours = LinearSegmentedColormap.from_list("who acts", GUIDE_TO_EXPLORER)
     edges = np.concatenate([[0], steps])
     heights = np.linspace(0, 1, TENTHS + 1)
     fields = axis.pcolormesh(
-        edges, heights, np.ma.masked_invalid(shares), cmap=GUIDE_TO_EXPLORER, vmin=0, vmax=1
+        edges, heights, np.ma.masked_invalid(shares), cmap=colours, vmin=0, vmax=1
     )
     fields.sticky_edges.x.clear()  # the panels above share the axis, and need its margins
     axis.grid(visible=False)
