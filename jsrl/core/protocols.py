@@ -490,6 +490,16 @@ class ValuesStates(Protocol):
 
 
 @runtime_checkable
+class Settles(Protocol):
+    """A curriculum of which it is known when no evaluation changes its guide steps any more."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether they stay what they are, whatever evaluations there are."""
+        ...
+
+
+@runtime_checkable
 class LearnsFromEpisodes(Protocol):
     """A curriculum that goes by how training episodes end, and so needs no evaluations."""
 

@@ -7,8 +7,9 @@ import numpy as np
 import scipy
 
 from jsrl.grid.config import ComparisonConfig
+from jsrl.grid.names import MEASURED_ON_THE_WAY
 from jsrl.grid.plan import GUIDE
-from jsrl.grid.results import MEASURED_ON_THE_WAY, Result
+from jsrl.grid.results import Result
 from jsrl.statistics import improvement_interval, probability_of_improvement
 
 ROUNDING = 1e-9

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
 
 from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
@@ -70,9 +70,20 @@ class Collector(Watched):
         """The explorer's share in what was done in the last step, for each seed; 1 before any."""
         if self._latest is None:
             return np.ones(self._stepper.shape[0])
+        _, share = self.shares_of_last_step
+        return share.reshape(self._stepper.shape).mean(1, dtype=np.float64)
+
+    @property
+    def shares_of_last_step(
+        self,
+    ) -> tuple[Int[NDArray[np.int64], " N"], Shaped[NDArray[Any], " N"]]:
+        """Of each environment: how many steps of its episode were before, the explorer's share.
+
+        Both arrays are the last step's own, and stay as they are.
+        """
+        assert self._latest is not None, "there is a last step once there was one"
         share = self._latest.share
-        found = ~self._latest.by_guide if share is None else share
-        return found.reshape(self._stepper.shape).mean(1, dtype=np.float64)
+        return self._latest.times, ~self._latest.by_guide if share is None else share
 
     @property
     def guide_alone(self) -> bool:

@@ -170,6 +170,50 @@ def improvement_interval(
     return [float(low), float(high)]
 
 
+def expanded_interval(
+    first: Sequence[float],
+    second: Sequence[float] | None = None,
+    level: float = 0.95,
+    resamples: int = 20_000,
+) -> list[float] | None:
+    """``[low, high]`` for the mean of ``first``, less that of ``second``, honest for few seeds.
+
+    The expanded percentile bootstrap (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69(4)): the seeds of each sample are resampled among
+    themselves, and the ends are not the quantiles α/2 and 1 - α/2 but Φ(-√(n/(n - 1))·t) and one
+    less that, where t is Student's 1 - α/2 quantile with n - 1 degrees of freedom and n the size
+    of the smaller sample. For five seeds it is wider than the plain percentile interval, which
+    holds the truth in clearly fewer than 95 of 100 cases; for many it is the same.
+
+    Args:
+        first: finite numbers ``[S]``, at least one, in any unit.
+        second: finite numbers ``[T]``, at least one, in the same unit; None for none.
+        level: the coverage, in (0, 1).
+        resamples: the number of bootstrap samples.
+
+    Returns:
+        None if either has a single value, which says nothing of its spread. Where no value differs
+        within a sample it has no width, which says that the seeds at hand agree.
+
+    Raises:
+        ValueError: if there is no value or one is not finite.
+    """
+    samples = [_finite_array(values) for values in (first, second) if values is not None]
+    smallest = min(map(len, samples))
+    if smallest == 1:
+        return None
+    generator = np.random.default_rng(seed_sequence(0, "expanded"))
+    means = [
+        values[generator.integers(len(values), size=(resamples, len(values)))].mean(1)
+        for values in samples
+    ]
+    differences = means[0] if second is None else means[0] - means[1]
+    t = scipy.stats.t.ppf((1 + level) / 2, smallest - 1)
+    tail = float(scipy.stats.norm.cdf(-math.sqrt(smallest / (smallest - 1)) * t))
+    low, high = np.quantile(differences, [tail, 1 - tail])
+    return [float(low), float(high)]
+
+
 def _share_of_pairs(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """``[R, S]`` and ``[R, T]`` to ``[R]``: the share of pairs won, draws counting half."""
     signs = np.sign(first[:, :, None] - second[:, None, :])
