@@ -205,7 +205,7 @@ class Watches(Protocol):
 class TrustsData(Protocol):
     """A rule that begins with what the dataset shows, if it names ``DATA`` in its needs."""
 
-    def trust(self, episodes: Sequence[Float[Tensor, "T O"]], state: ArbiterState) -> ArbiterState:
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]], state: ArbiterState) -> ArbiterState:
         """What it remembers of every seed, once it has seen the vectors of these episodes.
 
         Raises:

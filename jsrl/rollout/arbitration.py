@@ -51,7 +51,7 @@ class Arbitration:
             self.rule, self.critics, self.state.seeds, self.step, self.guide_values
         )
 
-    def trust(self, episodes: Sequence[Float[Tensor, "T O"]]) -> None:
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]]) -> None:
         """Show the rule the dataset's episodes, if it begins with them."""
         if DATA in self.rule.needs:
             assert isinstance(self.rule, TrustsData), "a rule that needs data has a method for it"

@@ -94,7 +94,7 @@ class Collector(Watched):
         in_force = ArbiterInForce(rule, critics, guide_values=guide_values)
         self._stepper.follow(in_force, learns=True)
 
-    def trust(self, episodes: Sequence[Float[Tensor, "T O"]]) -> None:
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]]) -> None:
         """Show the rule of who acts the dataset's episodes, if it begins with them."""
         if self._stepper.arbitration is not None:
             self._stepper.arbitration.trust(episodes)

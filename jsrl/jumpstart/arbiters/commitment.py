@@ -50,7 +50,7 @@ class Committed:
             self.rule.begin(beginning, _without_share(state), streams), state.episodes[SHARE]
         )
 
-    def trust(self, episodes: Sequence[Float[Tensor, "T O"]], state: ArbiterState) -> ArbiterState:
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]], state: ArbiterState) -> ArbiterState:
         """What the rule itself remembers of the dataset, if its needs name that."""
         assert isinstance(self.rule, TrustsData), "its needs name no data otherwise"
         return _with_share(self.rule.trust(episodes, _without_share(state)), state.episodes[SHARE])

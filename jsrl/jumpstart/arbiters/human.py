@@ -47,7 +47,7 @@ class HumanOptions(ArbiterOptions):
             )
         if self.take_over == self.give_back:
             raise UserError(
-                f"arbiter.give_back={self.give_back} is arbiter.take_over too; name another key"
+                f"arbiter.take_over={self.take_over!r} is arbiter.give_back too; name another key"
             )
 
 

@@ -125,7 +125,7 @@ class InputMonitor(Rule):
         }
         return ArbiterState(seeds, episodes)
 
-    def trust(self, episodes: Sequence[Float[Tensor, "T O"]], state: ArbiterState) -> ArbiterState:
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]], state: ArbiterState) -> ArbiterState:
         """The first episodes of the data are those that every seed trusts."""
         o, count = self.options, len(state.seeds[RANGED])
         if len(episodes) < o.episodes:
@@ -136,9 +136,14 @@ class InputMonitor(Rule):
             )
         found = [all_stretches(episode.double(), o.window) for episode in episodes[: o.episodes]]
         ranging = torch.cat(found[: self._ranging])
-        low, high = (ranging.new_full((1, ranging.shape[1]), s * torch.inf) for s in (1, -1))
-        low, high = torch.cat([low, ranging]).amin(0), torch.cat([high, ranging]).amax(0)
+        if len(ranging) == 0:
+            raise UserError(
+                f"arbiter.window={o.window} is longer than all episodes of the dataset that are to "
+                "be trusted; lower it"
+            )
+        low, high = ranging.amin(0), ranging.amax(0)
         worst = [excess(part, low, high) for part in found[self._ranging :]]
+        # An episode that is shorter than the window exceeds nothing.
         largest = torch.stack([torch.cat([w, w.new_zeros(1)]).amax() for w in worst])
         values = {
             RANGED: torch.tensor(self._ranging),
