@@ -185,11 +185,12 @@ class HumanGuide:
     def takeover(self) -> Int[Tensor, "S E"]:
         """What the person has asked for since the last step; see ``TakesOver``."""
         held = self._window.held(self._rate)
+        asked = self._asked(self._window.tapped)
         # Who is in charge and is waited for may give back meanwhile.
-        while self._acts and not self._window.tapped and self._waits(held):
+        while (asked > 0 or (self._acts and asked == 0)) and self._waits(held):
             held = self._window.held(self._rate)
-        self._polled, asked = held, self._asked(self._window.tapped)
-        self._acts = asked > 0 or (self._acts and asked == 0)
+            asked = self._asked(self._window.tapped) or asked
+        self._polled, self._acts = held, asked > 0 or (self._acts and asked == 0)
         return torch.tensor([[asked]])
 
     def _asked(self, tapped: Sequence[str]) -> int:

@@ -388,6 +388,9 @@ def test_who_is_waited_for_can_give_back():
     pygame.time.set_timer(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_RETURN), 50, loops=1)
     assert asks() == -1
     assert asks() == 0
+    press(pygame.K_SPACE)
+    pygame.time.set_timer(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_RETURN), 50, loops=1)
+    assert asks() == -1  # before anything was chosen
 
 
 @pytest.mark.parametrize(

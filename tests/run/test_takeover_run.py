@@ -84,7 +84,6 @@ def test_guides_without_values_of_their_own_are_refused_with_advice_that_works(
     refused: list[tuple[tuple[str, ...], list[str]]] = [
         (("guide=random",), ["arbiter=q2rl", "guide=random", "guide=offline or guide=run"]),
         (("learner=td3_bc",), ["arbiter=q2rl", "DeterministicPolicy", "no density", "iql"]),
-        (("learner=bc", "online.steps=0"), ["arbiter=q2rl needs the values Q"]),
         (
             ("guide=run", f"guide.path={cloned}", "guide.which=guide", "guide.seed=0"),
             ["needs the values of states", "BC", "learner.temperature=0"],
