@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from jsrl.grid.config import ComparisonConfig
 from jsrl.grid.plan import GUIDE
@@ -143,4 +143,4 @@ def _implied(first: Result, second: Result) -> float | None:
     spread = float(np.hypot(one.std, other.std))
     if spread == 0:
         return None
-    return float(stats.norm.cdf((one.mean - other.mean) / spread))
+    return float(scipy.stats.norm.cdf((one.mean - other.mean) / spread))

@@ -2,18 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from jsrl.core.files import write_whole
 from jsrl.core.pictures import new_figure, png
 from jsrl.loggers.metrics import Record
 from jsrl.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe and Ito, Color Universal Design)."""
@@ -162,7 +163,7 @@ def several_curves(
         highest = max(float(np.nanmax(h)) for _, h in guide_steps.values())
         panels[1].set_ylim(-0.06 * highest, 1.15 * highest)
         panels[1].set_ylabel("guide\nsteps h", fontsize=8)
-        panels[1].yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        _few_whole_ticks(panels[1])
     _finish(figure, panels, title, max((len(v) for _, v in curves.values()), default=0), path)
 
 
@@ -180,7 +181,7 @@ def _measure(metrics: Sequence[Sequence[Record]]) -> str:
     return "success" if np.isfinite(success).any() else "return"
 
 
-def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+def _panels(heights: Sequence[float]) -> "tuple[Figure, list[Axes]]":
     figure = new_figure(*INCHES)
     panels = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights)
@@ -195,7 +196,7 @@ def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
 
 
 def _mean_and_band(
-    axis: Axes, steps: np.ndarray, values: np.ndarray, label: str, **style: object
+    axis: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **style: object
 ) -> None:
     """A line for the mean over seeds and, for several seeds, a band for its 95 % interval."""
     columns = [column[np.isfinite(column)].tolist() for column in values.T]
@@ -212,7 +213,7 @@ def _mean_and_band(
         )
 
 
-def _guide_line(axis: Axes, values: np.ndarray, interval: Sequence[float] | None = None) -> None:
+def _guide_line(axis: "Axes", values: np.ndarray, interval: Sequence[float] | None = None) -> None:
     """A dashed line at the guide's last evaluation, its mean over seeds; a band around it.
 
     The band is over the seeds, if there are several, else the interval that is given.
@@ -226,7 +227,7 @@ def _guide_line(axis: Axes, values: np.ndarray, interval: Sequence[float] | None
             axis.axhspan(band[0], band[1], color=GUIDE_COLOUR, alpha=0.1, linewidth=0)
 
 
-def _each_seed(axis: Axes, steps: np.ndarray, values: np.ndarray, name: str) -> None:
+def _each_seed(axis: "Axes", steps: np.ndarray, values: np.ndarray, name: str) -> None:
     """A stair line for each seed, and where there are several, a bold one for their mean."""
     several = len(values) > 1
     for row in values:
@@ -244,19 +245,27 @@ def _each_seed(axis: Axes, steps: np.ndarray, values: np.ndarray, name: str) -> 
         mean = np.nanmean(values[:, kept], axis=0)
         axis.step(steps[kept], mean, where="post", color=COLOURS[2], linewidth=1.8)
     axis.set_ylabel(name, fontsize=8)
-    axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+    _few_whole_ticks(axis)
     highest = np.nanmax(values) if np.isfinite(values).any() else 0.0
     axis.set_ylim(-0.06 * max(highest, 1.0), 1.15 * max(highest, 1.0))  # a line at 0 is seen
 
 
-def _name_axis(axis: Axes, measure: str) -> None:
+def _few_whole_ticks(axis: "Axes") -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+
+
+def _name_axis(axis: "Axes", measure: str) -> None:
     axis.set_ylabel(AXIS_NAMES[measure], fontsize=9)
     if measure == "success":
         axis.set_ylim(-0.03, 1.03)
 
 
-def _finish(figure: Figure, panels: list[Axes], title: str, seeds: int, path: Path) -> None:
+def _finish(figure: "Figure", panels: "list[Axes]", title: str, seeds: int, path: Path) -> None:
     """Title, what the lines are, axis of steps, legend beside the data, and the file."""
+    from matplotlib.ticker import EngFormatter
+
     figure.suptitle(title, fontsize=11, fontweight="bold")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from jsrl.core.streams import seed_sequence
 
@@ -39,7 +39,7 @@ def interquartile_mean(values: Sequence[float]) -> float:
     Raises:
         ValueError: if there is no value or one is not finite.
     """
-    return float(stats.trim_mean(_finite_array(values), 0.25))
+    return float(scipy.stats.trim_mean(_finite_array(values), 0.25))
 
 
 def bootstrap_interval(
@@ -75,7 +75,7 @@ def bootstrap_interval(
         # Every resample is the sample itself: SciPy would warn that the data are degenerate.
         value = float(statistic(array))
         return [value, value]
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (array,),
         statistic,
         confidence_level=level,
@@ -105,7 +105,7 @@ def episodes_interval(
     if len(flat) < 2 or not np.isfinite(flat).all():
         return None
     if np.isin(flat, (0, 1)).all():
-        share = stats.binomtest(int(flat.sum()), len(flat)).proportion_ci(method="wilson")
+        share = scipy.stats.binomtest(int(flat.sum()), len(flat)).proportion_ci(method="wilson")
         return [float(share.low), float(share.high)]
     return bootstrap_interval(flat.tolist(), resamples=EPISODE_RESAMPLES)
 
@@ -114,7 +114,7 @@ def interquartile_mean_interval(values: Sequence[float]) -> list[float] | None:
     """The 95 % bootstrap interval of the interquartile mean; see ``bootstrap_interval``."""
 
     def trimmed(array: np.ndarray, axis: int = -1) -> Any:
-        return stats.trim_mean(array, 0.25, axis=axis)
+        return scipy.stats.trim_mean(array, 0.25, axis=axis)
 
     return bootstrap_interval(values, trimmed)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -156,6 +157,20 @@ def test_a_figure_that_cannot_be_written_is_a_user_error(tmp_path):
         figures.comparison(tmp_path / "file" / "comparison.png", {"one": [run_records([0])]})
 
 
-def test_drawing_needs_no_pyplot():
-    code = "import sys, jsrl.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+DRAWS = """
+import sys
+import jsrl.commands.train, jsrl.commands.schemas
+slow = {"matplotlib", "scipy.stats", "scipy.spatial"}
+assert not slow & set(sys.modules), slow & set(sys.modules)
+from test_figures import figures, run_records
+figures.comparison(figures.Path(sys.argv[1]), {"one": [run_records([0])]})
+assert "matplotlib.figure" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_drawing_needs_no_pyplot_and_commands_that_draw_nothing_load_nothing_for_it(tmp_path):
+    command = [sys.executable, "-c", DRAWS, str(tmp_path / "curves.png")]
+    folder = Path(__file__).parent
+    assert subprocess.run(command, check=False, cwd=folder).returncode == 0
+    assert (tmp_path / "curves.png").exists()
