@@ -8,7 +8,7 @@ target, since minibatches do not hold what a guide would do in their successors.
 Shapes: S seeds, E environments of a seed, K critics, A action size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,9 +22,11 @@ from jsrl.core.streams import Streams
 
 GUIDE, EXPLORER = "guide", "explorer"
 Q, ENSEMBLE, V = "q", "ensemble", "v"
-NEEDS = (GUIDE, EXPLORER, Q, ENSEMBLE, V)
+LOG_PROB, GUIDE_V, TAKEOVER, DATA = "log_prob", "guide_v", "takeover", "data"
+NEEDS = (GUIDE, EXPLORER, Q, ENSEMBLE, V, LOG_PROB, GUIDE_V, TAKEOVER, DATA)
 """What a rule may need: the action of guide or explorer in every row, values of actions, those of
-several critics, values of states."""
+several critics, values of states; how probable the guide finds its own actions, and how good the
+states; whether the guide asks to act; the episodes of the dataset."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,35 @@ class Critics(Protocol):
         ...
 
 
+class GuideValues(Protocol):
+    """What a guide that learns no more says of itself, as far as the rule needs it."""
+
+    def log_prob_and_entropy(
+        self, observation: Observation, action: Shaped[Tensor, "S E *A"]
+    ) -> tuple[Float[Tensor, "S E"], Float[Tensor, "S E"]]:
+        """log π(a|s) of actions as the guide gives them, and the entropy of π(·|s), in nats."""
+        ...
+
+    def v(self, observation: Observation) -> Float[Tensor, "S E"]:
+        """V(s) of the learner that the guide comes from, in the units of its own rewards."""
+        ...
+
+
+@dataclass(frozen=True)
+class Signals:
+    """By what a guide that asks to act is to do so: names of keys, or of a gamepad's buttons.
+
+    Args:
+        take_over: with which it asks to act; None for none beside ``by_action``.
+        give_back: with which it asks the explorer to act again.
+        by_action: whether it also asks to act by whatever stands for an action.
+    """
+
+    take_over: str | None = "space"
+    give_back: str = "return"
+    by_action: bool = True
+
+
 @dataclass(frozen=True)
 class Decision:
     """One step in which it is to be decided who acts.
@@ -106,6 +137,9 @@ class Decision:
         guide: what the guide would do, if the rule needs it.
         explorer: what the explorer would do, if the rule needs it.
         critics: of the learner, if the rule needs values.
+        guide_values: what the guide says of itself, if the rule needs that.
+        takeover: 1 where the guide asks to act from now on, -1 where it gives back, and else 0, if
+            the rule needs to know; None in evaluations, where it is not asked.
     """
 
     observation: Observation
@@ -117,6 +151,8 @@ class Decision:
     guide: Shaped[Tensor, "S E *A"] | None = None
     explorer: Shaped[Tensor, "S E *A"] | None = None
     critics: Critics | None = None
+    guide_values: GuideValues | None = None
+    takeover: Int[Tensor, "S E"] | None = None
 
 
 @runtime_checkable
@@ -157,6 +193,27 @@ class DecidesByClock(Protocol):
         ...
 
 
+@runtime_checkable
+class Watches(Protocol):
+    """A rule that takes note of every step, also while a decision stands for several."""
+
+    watched: frozenset[str]
+    """Which part of its memory of episodes moves on at every step."""
+
+
+@runtime_checkable
+class TrustsData(Protocol):
+    """A rule that begins with what the dataset shows, if it names ``DATA`` in its needs."""
+
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]], state: ArbiterState) -> ArbiterState:
+        """What it remembers of every seed, once it has seen the vectors of these episodes.
+
+        Raises:
+            UserError: if they are too few.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ArbiterInForce:
     """A rule with what it has learnt so far, to go by in an evaluation or in training.
@@ -166,12 +223,14 @@ class ArbiterInForce:
         critics: of the learner, where the rule needs values.
         seeds: what the rule remembers of each seed; None where it has not begun.
         step: training steps of each seed so far.
+        guide_values: what the guide says of itself, where the rule needs that.
     """
 
     rule: Arbiter
     critics: Critics | None = None
     seeds: Mapping[str, Tensor] | None = None
     step: int = 0
+    guide_values: GuideValues | None = None
 
     @property
     def is_clock(self) -> bool:

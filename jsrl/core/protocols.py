@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from jsrl.core.arbitration import Signals
 from jsrl.core.episodes import Episode
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
@@ -306,6 +307,38 @@ class WatchesFrames(Protocol):
 
     def show(self, frames: Sequence[Any]) -> None:
         """What ``render`` gives of each environment now; called before ``act``."""
+        ...
+
+
+@runtime_checkable
+class TakesOver(Protocol):
+    """A guide that asks to act and gives back by itself, such as a person."""
+
+    def listen(self, signals: Signals) -> None:
+        """By what it asks from now on. Called once, before the first step.
+
+        Raises:
+            UserError: if it cannot ask by that.
+        """
+        ...
+
+    def takeover(self) -> Int[Tensor, "S E"]:
+        """1 where it asks to act from now on, -1 where the explorer is to act again, else 0."""
+        ...
+
+
+@runtime_checkable
+class DensityPolicy(Protocol):
+    """A policy that says how probable actions are, and how spread it is."""
+
+    def encode(self, obs: Observation) -> Float[Tensor, "S B F"]:
+        """The features that the other method takes."""
+        ...
+
+    def log_prob_and_entropy(
+        self, features: Float[Tensor, "S B F"], actions: Shaped[Tensor, "S B *A"]
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """Log density, or probability, of ``actions``, and the entropy, both in nats."""
         ...
 
 

@@ -3,7 +3,7 @@
 Shapes: S seeds, E environments of a seed, N = S·E, A action size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,14 @@ from jaxtyping import Bool, Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
-from jsrl.core.arbitration import ArbiterInForce, ArbiterState, Beginning, Decision
+from jsrl.core.arbitration import (
+    DATA,
+    ArbiterInForce,
+    ArbiterState,
+    Beginning,
+    Decision,
+    TrustsData,
+)
 from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
 
@@ -29,6 +36,7 @@ class Arbitration:
     def __init__(self, arbiter: ArbiterInForce, shape: tuple[int, int], *, learns: bool) -> None:
         self.rule = arbiter.rule
         self.critics = arbiter.critics
+        self.guide_values = arbiter.guide_values
         self.step = arbiter.step
         self.learns = learns
         fresh = self.rule.fresh(*shape)
@@ -39,7 +47,15 @@ class Arbitration:
 
     def in_force(self) -> ArbiterInForce:
         """The rule with what it has learnt so far, for an evaluation."""
-        return ArbiterInForce(self.rule, self.critics, self.state.seeds, self.step)
+        return ArbiterInForce(
+            self.rule, self.critics, self.state.seeds, self.step, self.guide_values
+        )
+
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]]) -> None:
+        """Show the rule the dataset's episodes, if it begins with them."""
+        if DATA in self.rule.needs:
+            assert isinstance(self.rule, TrustsData), "a rule that needs data has a method for it"
+            self.state = self.rule.trust(episodes, self.state)
 
     def begin(self, beginning: Beginning, streams: Streams) -> None:
         """Episodes begin."""

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
+from torch import Tensor
 
-from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
+from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics, GuideValues
 from jsrl.core.episodes import Episode
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Curriculum, Guide, Policy
@@ -94,9 +95,20 @@ class Collector(Watched):
     def guide_alone(self, alone: bool) -> None:
         self._stepper.guide_alone = alone
 
-    def follow(self, rule: Arbiter, critics: Critics | None = None) -> None:
+    def follow(
+        self,
+        rule: Arbiter,
+        critics: Critics | None = None,
+        guide_values: GuideValues | None = None,
+    ) -> None:
         """Let a rule settle who acts; JSRL's handover does without one. Before the first step."""
-        self._stepper.follow(ArbiterInForce(rule, critics), learns=True)
+        in_force = ArbiterInForce(rule, critics, guide_values=guide_values)
+        self._stepper.follow(in_force, learns=True)
+
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]]) -> None:
+        """Show the rule of who acts the dataset's episodes, if it begins with them."""
+        if self._stepper.arbitration is not None:
+            self._stepper.arbitration.trust(episodes)
 
     def arbiter_in_force(self) -> ArbiterInForce | None:
         """The rule with what it has learnt so far; None where the clock alone decides."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from jsrl.core.arbitration import (
     GUIDE,
+    TAKEOVER,
     ArbiterInForce,
     Beginning,
     DecidesByClock,
@@ -33,6 +34,7 @@ from jsrl.core.protocols import (
     HearsOfEnds,
     Policy,
     StepObserver,
+    TakesOver,
     WatchesFrames,
 )
 from jsrl.core.specs import BoxActions, EnvSpec
@@ -289,6 +291,7 @@ class Stepper:
     ) -> tuple[Shaped[NDArray[Any], "N *A"], Float[NDArray[np.float32], " N"]]:
         """What is done as the rule says, and the explorer's share in it."""
         seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
+        takeover = self._takeover(guide) if explores and TAKEOVER in rule.rule.needs else None
         compares = GUIDE in rule.rule.needs and bool(counts.any())
         guided = self._ask(guide, seen, streams, counts) if compares else None
         moment = Decision(
@@ -301,11 +304,13 @@ class Stepper:
             guide=guided,
             explorer=own,
             critics=rule.critics,
+            guide_values=rule.guide_values,
+            takeover=takeover,
         )
         share = rule.decide(moment, streams)
         mask = share < 1
         if guided is None and mask.any():
-            guided = self._ask(guide, seen, streams, mask)
+            guided = self._ask(guide, seen, streams, mask, shown=takeover is not None)
         rule.took_part(mask.numpy().reshape(-1))
         if rule.learns:
             rule.step += self.shape[1]
@@ -314,12 +319,28 @@ class Stepper:
         actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
         return self._standing_still(actions), share.numpy().reshape(-1)
 
+    def _takeover(self, guide: Guide) -> Int[Tensor, "S E"]:
+        """Whether the guide asks to act or gives back, once it has seen where things stand."""
+        assert isinstance(guide, TakesOver), "a run with another guide has been refused"
+        self._show()
+        return guide.takeover()
+
     def _ask(
-        self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]
+        self,
+        guide: Guide,
+        seen: Observation,
+        streams: Streams,
+        mask: Bool[Tensor, "S E"],
+        shown: bool = False,
     ) -> Shaped[Tensor, "S E *A"]:
+        """What the guide would do, once it has been shown where things stand, if it looks."""
+        if not shown:
+            self._show()
+        return guide.act(seen, streams, mask)
+
+    def _show(self) -> None:
         if self._watcher is not None:
             self._watcher.show(self.environments.render())
-        return guide.act(seen, streams, mask)
 
     def _begin_rule(
         self, rule: Arbitration, mask: Bool[NDArray[np.bool_], " N"], streams: Streams

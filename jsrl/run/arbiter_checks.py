@@ -1,7 +1,8 @@
 """What can be told to be wrong with the choice of a rule of who acts."""
 
-from jsrl.core.arbitration import Arbiter
+from jsrl.core.arbitration import DATA, GUIDE_V, LOG_PROB, TAKEOVER, Arbiter
 from jsrl.core.errors import UserError
+from jsrl.guides import guides
 from jsrl.jumpstart.arbiters import ArbiterOptions, arbiters, build_arbiter
 from jsrl.learners import LearnerOptions, learners
 from jsrl.rollout.critics import WHAT, offered
@@ -28,10 +29,38 @@ def check_arbiter(config: TrainConfig) -> None:
             "env.success_key is null; name the entry of info that says so, or use "
             "arbiter.metric=return"
         )
-    learner = learners[config.learner.kind].make
+    rule, learner = build_arbiter(arbiter), learners[config.learner.kind].make
     # What makes a learner of the user's own is known once it is made.
     if isinstance(learner, type):
-        refuse_without_values(build_arbiter(arbiter), arbiter, config.learner, learner)
+        refuse_without_values(rule, arbiter, config.learner, learner)
+    _refuse_guide(rule, config)
+    if DATA in rule.needs and config.dataset.kind == "none":
+        raise UserError(
+            f"arbiter={arbiter.kind} begins with the episodes of the dataset, but dataset=none; "
+            "choose a dataset, or, with arbiter=monitor, arbiter.trust=training"
+        )
+
+
+def _refuse_guide(rule: Arbiter, config: TrainConfig) -> None:
+    """Raise UserError if a rule asks the guide for what guides of its kind cannot do."""
+    kind, guide = config.arbiter.kind, config.guide
+    if rule.needs & {LOG_PROB, GUIDE_V} and not guide.has_networks:
+        raise UserError(
+            f"arbiter={kind} needs the values and log-probabilities of the guide itself, which "
+            f"guide={guide.kind} does not give; use {_guides_with('has_networks')}, or another "
+            "arbiter such as ibrl"
+        )
+    if TAKEOVER in rule.needs and not guide.takes_over:
+        raise UserError(
+            f"arbiter={kind} needs a guide that takes over and gives back by itself, which guide="
+            f"{guide.kind} does not; use {_guides_with('takes_over')}, or another arbiter"
+        )
+
+
+def _guides_with(ability: str) -> str:
+    """The kinds of guides whose options say that they have it."""
+    having = [name for name in guides.names() if getattr(guides[name].options, ability)]
+    return " or ".join(f"guide={name}" for name in having)
 
 
 def refuse_without_values(

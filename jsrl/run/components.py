@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from jsrl.core.arbitration import DATA, TAKEOVER
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
@@ -24,13 +25,13 @@ from jsrl.core.protocols import (
     Policy,
     SavablePolicy,
     StartsFromState,
+    TakesOver,
 )
-from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions
-from jsrl.jumpstart.arbiters import arbiters, build_arbiter
+from jsrl.jumpstart.arbiters import build_arbiter
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
@@ -54,6 +55,7 @@ from jsrl.run.build import (
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
+from jsrl.run.guide_values import guide_values
 from jsrl.run.starting_networks import networks_of_guides_run
 from jsrl.run.stores import offline_store, online_store
 from jsrl.settings.schema import TrainConfig
@@ -80,7 +82,7 @@ class Components:
         self._check_time_limit()
         self._check_curriculum()
         self.arbiter = build_arbiter(config.arbiter)
-        self._check_mixing()
+        config.arbiter.check_environment(self.spec)
         config.learner.check_environment(self.spec)
         self.sources = Sources(config.seeds, config.nondeterminism)
         # Of evaluations: their start states, and the guide steps of their episodes.
@@ -90,6 +92,8 @@ class Components:
             config.guide, config.env, self.spec, config.seeds, self.device
         )
         self._check_start()
+        if TAKEOVER in self.arbiter.needs and isinstance(self.guide, TakesOver):
+            self.guide.listen(config.arbiter.signals())
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
         self.guide_learner = (
@@ -104,7 +108,11 @@ class Components:
         self.offline_draws = self.sources.streams("learner", "offline")
         self._asked: gym.Env[Any, Any] | None = None
         self.runner = self._runner()
-        self.runner.collector.follow(self.arbiter, LearnerCritics(self.learner))
+        own_values = guide_values(
+            *(config, self.arbiter.needs, self.guide_learner, self.learner),
+            *(self.spec, self.device),
+        )
+        self.runner.collector.follow(self.arbiter, LearnerCritics(self.learner), own_values)
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
             self.spec,
@@ -148,6 +156,14 @@ class Components:
         end = int(starts[shown]) if shown < len(starts) else len(self.dataset)
         episodes = np.searchsorted(starts, np.arange(end), side="right") - 1
         monitor.record_data(self.dataset.data.take(np.arange(end)), starts[episodes])
+
+    def trust_data(self) -> None:
+        """Show the rule of who acts the episodes of the dataset, if it begins with them."""
+        if self.dataset is None or DATA not in self.arbiter.needs:
+            return
+        vectors = torch.from_numpy(self.dataset.data.observations)
+        starts = [int(start) for start in self.dataset.episode_starts]
+        self.runner.collector.trust(torch.tensor_split(vectors, starts[1:]))
 
     def offline_replay(self) -> Replay:
         """Make the replay of pre-training, whose minibatches are all offline."""
@@ -357,15 +373,6 @@ class Components:
                 f"start={start} copies the guide's networks, whose actions are converted by "
                 f"guide.action_low={view.action_low} and guide.action_high={view.action_high}; "
                 "leave both null, or use start=cold"
-            )
-
-    def _check_mixing(self) -> None:
-        """That there are no choices where a rule mixes actions."""
-        mixes = arbiters[self.config.arbiter.kind].options.mixes
-        if mixes and not isinstance(self.spec.actions, BoxActions):
-            raise UserError(
-                f"arbiter={self.config.arbiter.kind} mixes actions of guide and explorer, but "
-                f"{self.spec.id} takes choices, which cannot be mixed; choose another arbiter"
             )
 
     def _check_curriculum(self) -> None:

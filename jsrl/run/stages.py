@@ -119,6 +119,7 @@ class CriticWarmUp(Stage):
         components.start_exploration()
         if monitor is not None:
             components.record_data(monitor)
+        components.trust_data()
         components.learner.start_phase(Phase.CRITIC_WARMUP, 0)
 
     def run(self) -> None:

@@ -64,6 +64,7 @@ NEEDS = {
         for path in (config_directory() / "arbiter").glob("*.yaml")
         if path.stem not in ("handover", "custom")
     },
+    "arbiter=human": ("curriculum=none", "guide=human", "seeds=[0]"),
     "arbiter=custom": ("arbiter.target=scripts/examples/arbiter_alternate.py:Alternate",),
 }
 """What else has to be said with an option."""

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, Protocol
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Critics, Decision
+from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Critics, Decision, Signals
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.ranges import at_least
 from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 
 DRAWS = "arbiter"
@@ -41,9 +42,21 @@ class ArbiterOptions(KindOptions):
     def goes_by_success(self) -> bool:
         return False
 
+    def signals(self) -> Signals:
+        """By what a guide that may ask to act is to do so, for rules that need to know of it."""
+        return Signals()
+
     def check(self) -> None:
         """Raise UserError for the first value that is out of range."""
         at_least("arbiter.commitment", self.commitment, 1)
+
+    def check_environment(self, spec: EnvSpec) -> None:
+        """Raise UserError if the rule cannot decide in such an environment."""
+        if self.mixes and not isinstance(spec.actions, BoxActions):
+            raise UserError(
+                f"arbiter={self.kind} mixes actions of guide and explorer, but {spec.id} takes "
+                "choices, which cannot be mixed; choose another arbiter"
+            )
 
 
 class Rule(ABC):
