@@ -171,10 +171,11 @@ class CQL(SAC):
         features = networks.read(networks.target_encoder, batch.next_observation)
         each = features.unsqueeze(2).expand(-1, -1, noise.shape[2], -1)
         values = self.least_target_q(each.flatten(1, 2), action.flatten(1, 2), draws)
-        best, chosen = values.view_as(log_prob).max(-1)
-        if not self.options.backup_entropy:
-            return best
-        return best - temperature * log_prob.gather(-1, chosen.unsqueeze(-1))[..., 0]
+        best, place = values.view_as(log_prob).max(-1, keepdim=True)
+        own = action.gather(2, place.unsqueeze(-1).expand(-1, -1, -1, self.action_size))[:, :, 0]
+        chosen, share = self.bootstrap.choose(batch, own, draws)
+        value = best[..., 0] if share is None else self.least_target_q(features, chosen, draws)
+        return self.with_entropy(value, temperature, log_prob.gather(-1, place)[..., 0], share)
 
     def actor_losses(
         self,

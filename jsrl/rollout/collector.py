@@ -20,7 +20,7 @@ from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments, Step
-from jsrl.rollout.resume import replay
+from jsrl.rollout.resume import remind, replay
 from jsrl.rollout.stepper import Stepper, Watched
 
 __all__ = ["Collector", "Episode"]
@@ -83,9 +83,17 @@ class Collector(Watched):
     def guide_alone(self, alone: bool) -> None:
         self._stepper.guide_alone = alone
 
-    def follow(self, rule: Arbiter, critics: Critics | None = None) -> None:
-        """Let a rule settle who acts; JSRL's handover does without one. Before the first step."""
-        self._stepper.follow(ArbiterInForce(rule, critics), learns=True)
+    def follow(
+        self, rule: Arbiter, critics: Critics | None = None, *, foresees: bool = False
+    ) -> None:
+        """Let a rule settle who acts; JSRL's handover does without one. Before the first step.
+
+        Args:
+            rule: the rule.
+            critics: of the learner, where the rule needs values.
+            foresees: whether moments say what the guide would do in the successors.
+        """
+        self._stepper.follow(ArbiterInForce(rule, critics), learns=True, foresees=foresees)
 
     def arbiter_in_force(self) -> ArbiterInForce | None:
         """The rule with what it has learnt so far; None where the clock alone decides."""
@@ -183,6 +191,8 @@ class Collector(Watched):
         # Of an episode that strayed there is no end to learn from.
         stepper.finished = ~started & (self._numbers >= 0)
         stepper.some_ended = bool(stepper.ended.any())
+        if guide is not None:
+            self._load_foresight(state, guide)
         self._streams.load_state_dict(state["streams"])
         return [int(i) for i in np.flatnonzero(strayed)]
 
@@ -194,7 +204,20 @@ class Collector(Watched):
         if rule is None:
             return {}
         asked = torch.from_numpy(self._asked[:, :steps] & since_reset)
-        return {"arbiter": rule.state_dict(), "asked": asked}
+        found = {"arbiter": rule.state_dict(), "asked": asked}
+        foresight = self._stepper.foresight
+        return found if foresight is None else found | {"foresight": foresight.state_dict()}
+
+    def _load_foresight(self, state: dict[str, Any], guide: Guide) -> None:
+        """Restore what the guide has answered to what is observed now, and remind it of that."""
+        stepper = self._stepper
+        if stepper.foresight is None:
+            return
+        stepper.foresight.load_state_dict(state["foresight"])
+        # Where an episode has strayed, another one begins.
+        stepper.foresight.known &= ~stepper.by_seed(stepper.ended)
+        if stepper.remembers and stepper.foresight.known.any():
+            remind(guide, stepper.seen(), stepper.foresight.known)
 
     def _load_rule(self, state: dict[str, Any]) -> Bool[NDArray[np.bool_], "N T"] | None:
         """Where the guide was asked in the episodes under way; None if that follows from h."""

@@ -14,6 +14,7 @@ from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
 from jsrl.core.protocols import (
+    BootstrapsFromActions,
     Consumes,
     FreezesSeeds,
     Guide,
@@ -32,19 +33,21 @@ from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions
 from jsrl.jumpstart.arbiters import arbiters, build_arbiter
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
+from jsrl.learners import learners
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
 from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.critics import LearnerCritics
 from jsrl.rollout.evaluator import Evaluator
+from jsrl.rollout.foresight import in_successors
 from jsrl.rollout.hindsight import Hindsight
 from jsrl.rollout.on_policy import OnPolicyRunner
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
 from jsrl.rollout.runner import Runner
 from jsrl.rollout.transition_store import TransitionStore
-from jsrl.run.arbiter_checks import refuse_without_values
+from jsrl.run.arbiter_checks import check_targets, learns_from_data, refuse_without_values
 from jsrl.run.build import (
     build_dataset,
     build_guide,
@@ -90,6 +93,7 @@ class Components:
             config.guide, config.env, self.spec, config.seeds, self.device
         )
         self._check_start()
+        check_targets(config, self.arbiter, learners[config.learner.kind].make, self.guide)
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
         self.guide_learner = (
@@ -97,6 +101,9 @@ class Components:
         )
         self.learner = self._learner("exploration")
         refuse_without_values(self.arbiter, config.arbiter, config.learner, type(self.learner))
+        self.foresees = check_targets(config, self.arbiter, type(self.learner), self.guide)
+        if self.foresees and isinstance(self.learner, BootstrapsFromActions):
+            self.learner.bootstrap_by(self.arbiter, LearnerCritics(self.learner))
         self.offline = offline_store(
             config, self.spec, self.dataset, self.learner.needs, self.device
         )
@@ -104,7 +111,9 @@ class Components:
         self.offline_draws = self.sources.streams("learner", "offline")
         self._asked: gym.Env[Any, Any] | None = None
         self.runner = self._runner()
-        self.runner.collector.follow(self.arbiter, LearnerCritics(self.learner))
+        self.runner.collector.follow(
+            self.arbiter, LearnerCritics(self.learner), foresees=self.foresees
+        )
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
             self.spec,
@@ -169,6 +178,19 @@ class Components:
                 self.spec,
                 sample=options.sample,
             )
+
+    def foresee_data(self) -> None:
+        """Ask the guide what it would do in the data's successors, if targets are to go by that.
+
+        It is the same on resuming, since a guide that draws draws from streams of its own here.
+        """
+        learns = learns_from_data(self.config) and self.foresees
+        if self.dataset is None or self.offline is None or self.guide is None or not learns:
+            return
+        streams = self.sources.streams("environment", "guide in the data")
+        self.offline.keep_guide_actions(
+            in_successors(self.guide, self.dataset.data, self.spec, streams, self.device)
+        )
 
     def start_exploration(self) -> None:
         """Give the learner the networks that ``start`` names.
@@ -255,6 +277,8 @@ class Components:
         self._require_same("guide", state["guide"], self.guide)
         if isinstance(self.guide, HearsOfEnds):
             self.guide.load_state_dict(state["guide_state"])
+        if guide_frozen:
+            self.foresee_data()
         self.learner.load_state_dict(state["learner"])
         self.offline_streams.load_state_dict(state["offline_streams"])
         # Checkpoints of earlier versions keep both in one.
@@ -305,7 +329,9 @@ class Components:
         """What learns from a replay of single steps."""
         config = self.config
         num_envs = config.env.num_envs
-        store = online_store(config, self.spec, self.learner.needs, self.device)
+        store = online_store(
+            config, self.spec, self.learner.needs, self.device, next_guide=self.foresees
+        )
         fraction = offline_fraction(config.online.offline_fraction)
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size

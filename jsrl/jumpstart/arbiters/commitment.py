@@ -6,7 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Decision
+from jsrl.core.arbitration import (
+    Arbiter,
+    ArbiterState,
+    Beginning,
+    Decision,
+    HasTarget,
+    Successors,
+)
 from jsrl.core.streams import Streams
 from jsrl.jumpstart.arbiters.base import arbiters
 
@@ -52,6 +59,11 @@ class Committed:
             for name, new in after.episodes.items()
         }
         return share, _with_share(ArbiterState(after.seeds, kept), share)
+
+    def target(self, moment: Successors) -> Float[Tensor, "S B"]:
+        """What the rule itself says: a minibatch does not hold which decision stands."""
+        assert isinstance(self.rule, HasTarget), "its needs name no target otherwise"
+        return self.rule.target(moment)
 
 
 def build_arbiter(options: Any) -> Arbiter:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsrl.core.arbitration import NEEDS, Arbiter
+from jsrl.core.arbitration import NEEDS, NEXT_GUIDE, Arbiter, HasTarget
 from jsrl.core.errors import UserError
 from jsrl.core.loading import check_arguments, load_attribute
 from jsrl.core.ranges import required
@@ -51,5 +51,13 @@ def make_custom(options: CustomOptions) -> Arbiter:
         raise UserError(
             f"{named} needs {', '.join(unknown)}, which is unknown; a rule may need "
             f"{', '.join(NEEDS)}"
+        )
+    if isinstance(rule, HasTarget) is not (NEXT_GUIDE in rule.needs):
+        has, lacks = f"{NEXT_GUIDE!r} in its needs", "a method target(self, moment)"
+        if isinstance(rule, HasTarget):
+            has, lacks = lacks, has
+        raise UserError(
+            f"{named} has {has}, and no {lacks.removeprefix('a ')}; a rule that says with which "
+            "action targets are made has both, and any other has neither"
         )
     return rule
