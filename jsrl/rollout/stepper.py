@@ -342,9 +342,7 @@ class Stepper:
         """What the guide would do in what the step has led to, unless that is the task's end."""
         mask = self.by_seed((self.episodes >= 0) & ~step.terminated)
         seen, goes_on = self.seen(), self.by_seed(~self.ended)
-        found = foresight.look(
-            mask, goes_on, lambda rows: self._ask(guide, seen, streams, rows)
-        )
+        found = foresight.look(mask, goes_on, lambda rows: self._ask(guide, seen, streams, rows))
         actions: NDArray[Any] = found.cpu().numpy().reshape(len(self.ended), *found.shape[2:])
         return actions
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from jsrl.core.arbitration import HasTarget
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
@@ -102,8 +103,10 @@ class Components:
         self.learner = self._learner("exploration")
         refuse_without_values(self.arbiter, config.arbiter, config.learner, type(self.learner))
         self.foresees = check_targets(config, self.arbiter, type(self.learner), self.guide)
-        if self.foresees and isinstance(self.learner, BootstrapsFromActions):
-            self.learner.bootstrap_by(self.arbiter, LearnerCritics(self.learner))
+        rule, learner = self.arbiter, self.learner
+        if self.foresees and isinstance(rule, HasTarget):
+            assert isinstance(learner, BootstrapsFromActions), "check_targets has seen to it"
+            learner.bootstrap_by(rule, LearnerCritics(learner))
         self.offline = offline_store(
             config, self.spec, self.dataset, self.learner.needs, self.device
         )

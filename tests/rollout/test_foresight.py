@@ -101,7 +101,7 @@ def test_a_guide_with_memory_is_led_through_each_episode_once():
     """It turns its sign at every step of an episode, also in the one that comes of the last."""
     collector, guide = following(), FakeGuide(stateful=True)
     for _ in range(25):
-        moment, step, _ = collector.step(FakePolicy(), guide, H)
+        moment, _, _ = collector.step(FakePolicy(), guide, H)
         sign = np.where((moment.times + 1) % 2 == 0, 0.5, -0.5)
         assert np.array_equal(moment.next_guide, np.stack([sign, sign], 1).astype(np.float32))
 

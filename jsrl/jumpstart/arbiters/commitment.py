@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from jsrl.core.arbitration import (
+    NEXT_GUIDE,
     Arbiter,
     ArbiterState,
     Beginning,
@@ -14,6 +15,7 @@ from jsrl.core.arbitration import (
     HasTarget,
     Successors,
 )
+from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
 from jsrl.jumpstart.arbiters.base import arbiters
 
@@ -67,8 +69,18 @@ class Committed:
 
 
 def build_arbiter(options: Any) -> Arbiter:
-    """The rule of its options, committed for as many steps as they say."""
+    """The rule of its options, committed for as many steps as they say.
+
+    Raises:
+        UserError: if one of the user's own is none, or has no target where it names one.
+    """
     rule: Arbiter = arbiters.build(options)
+    if NEXT_GUIDE in rule.needs and not isinstance(rule, HasTarget):
+        raise UserError(
+            f"arbiter={options.kind}: {type(rule).__name__} has {NEXT_GUIDE!r} in its needs, and "
+            "no method target(self, moment), which says with which action targets are made; write "
+            "one, or leave it out of the needs"
+        )
     return rule if options.commitment == 1 else Committed(rule, options.commitment)
 
 

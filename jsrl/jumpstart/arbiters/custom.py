@@ -52,12 +52,9 @@ def make_custom(options: CustomOptions) -> Arbiter:
             f"{named} needs {', '.join(unknown)}, which is unknown; a rule may need "
             f"{', '.join(NEEDS)}"
         )
-    if isinstance(rule, HasTarget) is not (NEXT_GUIDE in rule.needs):
-        has, lacks = f"{NEXT_GUIDE!r} in its needs", "a method target(self, moment)"
-        if isinstance(rule, HasTarget):
-            has, lacks = lacks, has
+    if isinstance(rule, HasTarget) and NEXT_GUIDE not in rule.needs:
         raise UserError(
-            f"{named} has {has}, and no {lacks.removeprefix('a ')}; a rule that says with which "
-            "action targets are made has both, and any other has neither"
+            f"{named} has a method target, and no {NEXT_GUIDE!r} in its needs, so that it would "
+            "never be asked; name it there, or leave the method out"
         )
     return rule
