@@ -34,6 +34,11 @@ class Bootstrap:
         """Let a rule choose from now on between the guide's action and the learner's own."""
         self._rule, self._critics = rule, critics
 
+    @property
+    def is_own(self) -> bool:
+        """Whether no rule has a say, so that ``choose`` changes nothing."""
+        return self._rule is None
+
     def draws(self, streams: Streams) -> Draws:
         """What the rule may draw by, uniform ``[S, B]``; nothing without a rule."""
         if self._rule is None:

@@ -172,10 +172,13 @@ class CQL(SAC):
         each = features.unsqueeze(2).expand(-1, -1, noise.shape[2], -1)
         values = self.least_target_q(each.flatten(1, 2), action.flatten(1, 2), draws)
         best, place = values.view_as(log_prob).max(-1, keepdim=True)
-        own = action.gather(2, place.unsqueeze(-1).expand(-1, -1, -1, self.action_size))[:, :, 0]
-        chosen, share = self.bootstrap.choose(batch, own, draws)
-        value = best[..., 0] if share is None else self.least_target_q(features, chosen, draws)
-        return self.with_entropy(value, temperature, log_prob.gather(-1, place)[..., 0], share)
+        value, share, of_best = best[..., 0], None, log_prob.gather(-1, place)[..., 0]
+        if not self.bootstrap.is_own:
+            where = place.unsqueeze(-1).expand(-1, -1, -1, self.action_size)
+            own = action.gather(2, where)[:, :, 0]
+            chosen, share = self.bootstrap.choose(batch, own, draws)
+            value = self.least_target_q(features, chosen, draws)
+        return self.with_entropy(value, temperature, of_best, share)
 
     def actor_losses(
         self,
