@@ -19,7 +19,8 @@ class PretrainingConfig:
 class ArmConfig:
     """One way to learn: an experiment with overrides.
 
-    ``guide``: whether it gets the guide that was pre-trained for its cell. ``policy``: whose final
+    ``guide``: whether it gets the guide that was pre-trained for its cell. ``guide_arm``: the arm
+    whose run with the same seeds in the same cell is its guide instead. ``policy``: whose final
     evaluation is the arm's result, ``exploration``, ``combined`` or ``guide``. ``published``: its
     column of the published table, without ``_mean``.
     """
@@ -28,9 +29,15 @@ class ArmConfig:
     experiment: str = MISSING
     overrides: list[str] = field(default_factory=list)
     guide: bool = True
+    guide_arm: str | None = None
     start: str | None = None
     policy: str = "exploration"
     published: str | None = None
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether its guide is the one that was pre-trained for the cell."""
+        return self.guide and self.guide_arm is None
 
 
 @dataclass

@@ -34,6 +34,7 @@ class Setup:
         guide_cell: the cell whose pre-trained guide is used, if one is.
         policy: whose final evaluation is the result.
         settings: what ``overrides`` compose to.
+        guide_arm: the arm of this cell whose runs are the guides, if they are.
     """
 
     cell: str
@@ -43,10 +44,16 @@ class Setup:
     guide_cell: str | None
     policy: str
     settings: Settings
+    guide_arm: str | None = None
 
     @property
     def name(self) -> str:
         return f"{self.cell}/{self.arm}"
+
+    @property
+    def guide_from(self) -> str | None:
+        """Where its guide comes from, as records say it: a cell, or a cell and an arm."""
+        return self.guide_cell if self.guide_arm is None else f"{self.cell}/{self.guide_arm}"
 
 
 @dataclass(frozen=True)
@@ -137,6 +144,7 @@ def check_grid(job: GridJobConfig) -> None:
     _known("cells", job.cells or [], cells)
     _known("arms", job.arms or [], grid.arms)
     for name, arm in grid.arms.items():
+        _check_guide_arm(grid, name)
         _known(f"grid.arms.{name}.policy", [arm.policy], POLICIES)
         _known(f"grid.arms.{name}.published", filter(None, [arm.published]), columns())
     for cell in grid.cells:
@@ -145,6 +153,18 @@ def check_grid(job: GridJobConfig) -> None:
         paper = [cell.published.environment] if cell.published else []
         _known(f"published.environment of cell {cell.name}", paper, environments())
     _check_comparisons(grid)
+
+
+def _check_guide_arm(grid: GridConfig, name: str) -> None:
+    source = grid.arms[name].guide_arm
+    if source is None:
+        return
+    where = f"grid.arms.{name}.guide_arm"
+    _known(where, [source], grid.arms)
+    if grid.arms[source].guide_arm is not None:
+        raise UserError(
+            f"{where}={source} names itself or an arm that has a guide_arm; name one without"
+        )
 
 
 def _check_comparisons(grid: GridConfig) -> None:
@@ -183,7 +203,8 @@ def _arm_setup(job: GridJobConfig, cell: CellConfig, name: str, arm: ArmConfig) 
         *job.grid.overrides,
         *job.overrides,
         *cell.overrides,
-        *(["guide=run", "guide.which=guide"] if arm.guide else []),
+        *(["guide=run", "guide.which=guide"] if arm.pretrained else []),
+        *(["guide=run"] if arm.guide_arm else []),
         *arm.overrides,
         *([] if arm.start is None else [f"start={arm.start}"]),
     ]
@@ -192,9 +213,10 @@ def _arm_setup(job: GridJobConfig, cell: CellConfig, name: str, arm: ArmConfig) 
         name,
         arm.experiment,
         tuple(overrides),
-        (cell.guide_from or cell.name) if arm.guide else None,
+        (cell.guide_from or cell.name) if arm.pretrained else None,
         arm.policy,
         compose_settings(f"grid.arms.{name} in cell {cell.name}", overrides, arm.overrides),
+        arm.guide_arm,
     )
 
 
@@ -227,10 +249,13 @@ def _guide_setup(job: GridJobConfig, cell: CellConfig) -> Setup:
 def _task(setup: Setup, seeds: tuple[int, ...], base: Path) -> Task:
     folder = _folder(seeds)
     directory = base / setup.cell / setup.arm / folder
-    if setup.guide_cell is None:
+    if setup.guide_arm is not None:
+        cell, arm = setup.cell, setup.guide_arm
+    elif setup.guide_cell is not None:
+        cell, arm = setup.guide_cell, GUIDE
+    else:
         return Task(setup, seeds, directory, None, None)
-    guide = base / setup.guide_cell / GUIDE / folder
-    return Task(setup, seeds, directory, guide, (setup.guide_cell, GUIDE, seeds))
+    return Task(setup, seeds, directory, base / cell / arm / folder, (cell, arm, seeds))
 
 
 def _folder(seeds: tuple[int, ...]) -> str:
@@ -243,12 +268,11 @@ def _folder(seeds: tuple[int, ...]) -> str:
 
 
 def _arms(job: GridJobConfig, cell: CellConfig) -> list[str]:
-    """The arms of a cell that were asked for, in the order of the grid."""
-    return [
-        name
-        for name in job.grid.arms
-        if (cell.arms is None or name in cell.arms) and (job.arms is None or name in job.arms)
-    ]
+    """The arms of a cell that were asked for and those they need, in the order of the grid."""
+    here = [name for name in job.grid.arms if cell.arms is None or name in cell.arms]
+    asked = [name for name in here if job.arms is None or name in job.arms]
+    needed = [job.grid.arms[name].guide_arm for name in asked]
+    return [name for name in job.grid.arms if name in asked or name in needed]
 
 
 def _groups(seeds: Sequence[int], size: int) -> list[tuple[int, ...]]:

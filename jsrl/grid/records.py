@@ -123,7 +123,7 @@ def _record(
         "seed": seed,
         "experiment": setup.experiment,
         "overrides": list(setup.overrides),
-        "guide_from": setup.guide_cell,
+        "guide_from": setup.guide_from,
         "final": {
             policy: {
                 measure: summary["evaluation"][policy][measure]["per_seed"][index]
@@ -161,8 +161,8 @@ def _curve(metrics: Sequence[Record]) -> dict[str, list[float | None]]:
 
 def _require_same(path: Path, record: Mapping[str, Any], setup: Setup) -> None:
     changed = changes(record["settings"], setup.settings)
-    if record["guide_from"] != setup.guide_cell:
-        changed.append(f"guide_from was {record['guide_from']}, is {setup.guide_cell}")
+    if record["guide_from"] != setup.guide_from:
+        changed.append(f"guide_from was {record['guide_from']}, is {setup.guide_from}")
     if changed:
         raise UserError(
             f"{path} was made with other settings: {'; '.join(changed)}; use the same settings, "

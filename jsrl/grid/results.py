@@ -179,7 +179,7 @@ def _arms(grid: GridConfig, cell: CellConfig, output: Path) -> list[Result]:
 
 def _guides(grid: GridConfig, cell: CellConfig, output: Path) -> list[Result]:
     """The guide of a cell; one from another cell is known by how it did in the arms' runs here."""
-    guided = [a for a in _arms(grid, cell, output) if grid.arms[a.arm].guide]
+    guided = [a for a in _arms(grid, cell, output) if grid.arms[a.arm].pretrained]
     if not guided:
         return []
     label = "the guide alone"

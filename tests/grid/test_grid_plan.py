@@ -94,6 +94,23 @@ def test_a_cell_may_take_the_guide_of_another_even_if_only_it_is_run() -> None:
     assert tasks[0].setup.settings["dataset.noise"] == 1.0
 
 
+def test_an_arm_may_begin_from_the_run_of_another_arm() -> None:
+    config = job("grid=pointmaze_learners", "arms=[wsrl]")
+    first, second = planned(config)
+    assert (first.name, second.name) == ("umaze/wsrl_guide/seeds0-2", "umaze/wsrl/seeds0-2")
+    assert (first.needs, second.needs) == (None, first.key)
+    assert second.guide == first.directory
+    assert "guide.which=guide" not in second.arguments()
+    assert second.setup.guide_from == "umaze/wsrl_guide"
+
+    config.grid.arms["wsrl"].guide_arm = "wsrl_gide"
+    assert "grid.arms.wsrl.guide_arm: 'wsrl_gide' is unknown; did you mean wsrl_guide" in refusal(
+        config
+    )
+    config.grid.arms["wsrl"].guide_arm = "wsrl"
+    assert "names itself or an arm that has a guide_arm" in refusal(config)
+
+
 def test_seeds_can_share_a_run() -> None:
     tasks = planned(small("grid.seeds=[0,1,2]", "grid.seeds_per_run=2", "arms=[iql]"))
     assert [(task.directory.name, task.seeds) for task in tasks] == [
