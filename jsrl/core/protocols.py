@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
-from jsrl.core.arbitration import Signals
+from jsrl.core.arbitration import Critics, HasTarget, Signals
 from jsrl.core.episodes import Episode
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
@@ -510,6 +510,19 @@ class HasTargetValues(Protocol):
         self, observation: Observation, action: Shaped[Tensor, "S N *A"]
     ) -> Float[Tensor, "S K N"]:
         """Q(s, a) of each of the K target critics."""
+        ...
+
+
+@runtime_checkable
+class BootstrapsFromActions(Protocol):
+    """A learner whose targets take the value of an action in the successor.
+
+    Which one may be the choice of a rule of who acts, see ``HasTarget``: then its minibatches have
+    ``next_guide``.
+    """
+
+    def bootstrap_by(self, rule: HasTarget, critics: Critics) -> None:
+        """Let the rule choose between the guide's action and the learner's own from now on."""
         ...
 
 

@@ -24,6 +24,7 @@ from jsrl.core.arbitration import (
     Beginning,
     DecidesByClock,
     Decision,
+    mixed,
 )
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation, zeros_of
@@ -42,7 +43,8 @@ from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments, Step
 from jsrl.jumpstart.arbiters import Handover
-from jsrl.rollout.arbitration import Arbitration, mixed
+from jsrl.rollout.arbitration import Arbitration
+from jsrl.rollout.foresight import Foresight
 
 
 class Stepper:
@@ -83,6 +85,8 @@ class Stepper:
         """Where the episode before has come to its end, of those that are begun next."""
         self.arbitration: Arbitration | None = None
         """The rule of who acts; None where the clock alone says so."""
+        self.foresight: Foresight | None = None
+        """What the guide would do in what is observed now; None where it is not asked before."""
         self.guide_alone = False
         """Whether h alone counts for now, whatever the rule is."""
         self.remembers = False
@@ -93,16 +97,21 @@ class Stepper:
         self._members: NDArray[np.int64] | None = None
         self._watcher: WatchesFrames | None = None
 
-    def follow(self, arbiter: ArbiterInForce | None, *, learns: bool) -> None:
+    def follow(
+        self, arbiter: ArbiterInForce | None, *, learns: bool, foresees: bool = False
+    ) -> None:
         """Let a rule settle who acts in the episodes that begin from now on.
 
         Args:
             arbiter: the rule; None for JSRL's handover after h steps.
             learns: whether the rule hears how episodes ended.
+            foresees: whether the guide is asked after every step what it would do next.
         """
         rule = Handover() if arbiter is None else arbiter.rule
         self.arbitration = None
-        if isinstance(rule, DecidesByClock):
+        actions = self.spec.actions
+        self.foresight = Foresight(actions, self.shape, self.device) if foresees else None
+        if isinstance(rule, DecidesByClock) and not foresees:
             self._clock_rule = rule
         elif arbiter is not None:
             self.arbitration = Arbitration(arbiter, self.shape, learns=learns)
@@ -203,7 +212,7 @@ class Stepper:
             by_guide = self._nowhere if guide is None else self.guide_acts()
             with watched or nullcontext():
                 actions = self._act(explorer, guide, streams, by_guide, explores)
-            self.asked = by_guide
+            self.asked = by_guide if self.foresight is None else self.episodes >= 0
             if rule is not None:
                 rule.took_part(by_guide)
         else:
@@ -226,7 +235,10 @@ class Stepper:
             # Episodes and stages are changed in place when the next ones begin.
             episodes, stages = self.episodes.copy(), self.stages.copy()
             self.observer.acted(replace(moment, episodes=episodes, stages=stages))
-        return moment, self.take(actions)
+        step = self.take(actions)
+        if self.foresight is not None and guide is not None:
+            moment.next_guide = self._foresee(self.foresight, guide, streams, step)
+        return moment, step
 
     def take(self, actions: Shaped[NDArray[Any], "N *A"]) -> Step:
         """Step every environment with actions that are known, and move the clocks on."""
@@ -267,9 +279,10 @@ class Stepper:
         explorer_is_needed = explores or bool(((self.episodes >= 0) & ~by_guide).any())
         if explorer is not None and explorer_is_needed:
             chosen = explorer.act(seen, streams if explores else None)
-        if guide is not None and by_guide.any():
+        asked = by_guide if self.foresight is None else self.episodes >= 0
+        if guide is not None and asked.any():
             mask = self.by_seed(by_guide)
-            guided = self._ask(guide, seen, streams, mask)
+            guided = self._guided(guide, seen, streams, self.by_seed(asked))
             if chosen is None:
                 chosen = guided
             else:
@@ -292,8 +305,9 @@ class Stepper:
         """What is done as the rule says, and the explorer's share in it."""
         seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
         takeover = self._takeover(guide) if explores and TAKEOVER in rule.rule.needs else None
-        compares = GUIDE in rule.rule.needs and bool(counts.any())
-        guided = self._ask(guide, seen, streams, counts) if compares else None
+        compares = GUIDE in rule.rule.needs or self.foresight is not None
+        compares = compares and bool(counts.any())
+        guided = self._guided(guide, seen, streams, counts) if compares else None
         moment = Decision(
             observation=seen,
             times=self.by_seed(self.clock),
@@ -315,7 +329,7 @@ class Stepper:
         if rule.learns:
             rule.step += self.shape[1]
         self.asked = (counts if compares else mask).numpy().reshape(-1)
-        done = mixed(own, guided, share)
+        done = own if guided is None else mixed(own, guided, share)
         actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
         return self._standing_still(actions), share.numpy().reshape(-1)
 
@@ -324,6 +338,24 @@ class Stepper:
         assert isinstance(guide, TakesOver), "a run with another guide has been refused"
         self._show()
         return guide.takeover()
+
+    def _guided(
+        self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]
+    ) -> Shaped[Tensor, "S E *A"]:
+        """What the guide does where ``mask``; it is not asked again where it was foreseen."""
+        if self.foresight is None:
+            return self._ask(guide, seen, streams, mask)
+        return self.foresight.complete(mask, lambda rows: self._ask(guide, seen, streams, rows))
+
+    def _foresee(
+        self, foresight: Foresight, guide: Guide, streams: Streams, step: Step
+    ) -> Shaped[NDArray[Any], "N *A"]:
+        """What the guide would do in what the step has led to, unless that is the task's end."""
+        mask = self.by_seed((self.episodes >= 0) & ~step.terminated)
+        seen, goes_on = self.seen(), self.by_seed(~self.ended)
+        found = foresight.look(mask, goes_on, lambda rows: self._ask(guide, seen, streams, rows))
+        actions: NDArray[Any] = found.cpu().numpy().reshape(len(self.ended), *found.shape[2:])
+        return actions
 
     def _ask(
         self,

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.core.arbitration import DATA, TAKEOVER
+from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
 from jsrl.core.protocols import (
+    BootstrapsFromActions,
     Consumes,
     FreezesSeeds,
     Guide,
@@ -33,19 +34,21 @@ from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions
 from jsrl.jumpstart.arbiters import build_arbiter
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
+from jsrl.learners import learners
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
 from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.critics import LearnerCritics
 from jsrl.rollout.evaluator import Evaluator
+from jsrl.rollout.foresight import in_successors
 from jsrl.rollout.hindsight import Hindsight
 from jsrl.rollout.on_policy import OnPolicyRunner
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
 from jsrl.rollout.runner import Runner
 from jsrl.rollout.transition_store import TransitionStore
-from jsrl.run.arbiter_checks import refuse_without_values
+from jsrl.run.arbiter_checks import check_targets, learns_from_data, refuse_without_values
 from jsrl.run.build import (
     build_dataset,
     build_guide,
@@ -94,6 +97,7 @@ class Components:
         self._check_start()
         if TAKEOVER in self.arbiter.needs and isinstance(self.guide, TakesOver):
             self.guide.listen(config.arbiter.signals())
+        check_targets(config, self.arbiter, learners[config.learner.kind].make, self.guide)
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
         self.guide_learner = (
@@ -101,6 +105,11 @@ class Components:
         )
         self.learner = self._learner("exploration")
         refuse_without_values(self.arbiter, config.arbiter, config.learner, type(self.learner))
+        self.foresees = check_targets(config, self.arbiter, type(self.learner), self.guide)
+        rule, learner = self.arbiter, self.learner
+        if self.foresees and isinstance(rule, HasTarget):
+            assert isinstance(learner, BootstrapsFromActions), "check_targets has seen to it"
+            learner.bootstrap_by(rule, LearnerCritics(learner))
         self.offline = offline_store(
             config, self.spec, self.dataset, self.learner.needs, self.device
         )
@@ -112,7 +121,9 @@ class Components:
             *(config, self.arbiter.needs, self.guide_learner, self.learner),
             *(self.spec, self.device),
         )
-        self.runner.collector.follow(self.arbiter, LearnerCritics(self.learner), own_values)
+        self.runner.collector.follow(
+            self.arbiter, LearnerCritics(self.learner), own_values, foresees=self.foresees
+        )
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
             self.spec,
@@ -185,6 +196,19 @@ class Components:
                 self.spec,
                 sample=options.sample,
             )
+
+    def foresee_data(self) -> None:
+        """Ask the guide what it would do in the data's successors, if targets are to go by that.
+
+        It is the same on resuming, since a guide that draws draws from streams of its own here.
+        """
+        learns = learns_from_data(self.config) and self.foresees
+        if self.dataset is None or self.offline is None or self.guide is None or not learns:
+            return
+        streams = self.sources.streams("environment", "guide in the data")
+        self.offline.keep_guide_actions(
+            in_successors(self.guide, self.dataset.data, self.spec, streams, self.device)
+        )
 
     def start_exploration(self) -> None:
         """Give the learner the networks that ``start`` names.
@@ -271,6 +295,8 @@ class Components:
         self._require_same("guide", state["guide"], self.guide)
         if isinstance(self.guide, HearsOfEnds):
             self.guide.load_state_dict(state["guide_state"])
+        if guide_frozen:
+            self.foresee_data()
         self.learner.load_state_dict(state["learner"])
         self.offline_streams.load_state_dict(state["offline_streams"])
         # Checkpoints of earlier versions keep both in one.
@@ -321,7 +347,9 @@ class Components:
         """What learns from a replay of single steps."""
         config = self.config
         num_envs = config.env.num_envs
-        store = online_store(config, self.spec, self.learner.needs, self.device)
+        store = online_store(
+            config, self.spec, self.learner.needs, self.device, next_guide=self.foresees
+        )
         fraction = offline_fraction(config.online.offline_fraction)
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size

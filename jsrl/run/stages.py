@@ -82,8 +82,9 @@ class MeasuringTheGuide(Stage):
     name: ClassVar[str] = MEASURE
 
     def begin(self) -> None:
-        """The pre-trained policy is frozen, and is the guide from here on."""
+        """The pre-trained policy is frozen, and is the guide from here on, also in the data."""
         self._state.components.freeze_guide()
+        self._state.components.foresee_data()
 
     def run(self) -> None:
         """Evaluate the guide, and make the curriculum of every seed."""

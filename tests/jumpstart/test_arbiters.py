@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, DecidesByClock, Decision
+from jsrl.core.arbitration import (
+    NEXT_GUIDE,
+    Arbiter,
+    ArbiterState,
+    Beginning,
+    DecidesByClock,
+    Decision,
+    HasTarget,
+    Successors,
+)
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
@@ -171,6 +180,71 @@ def test_a_rule_that_remembers_nothing_follows_its_formula(name):
         torch.testing.assert_close(share, torch.tensor(expected), rtol=1e-4, atol=1e-4)
         found.append(share)
     assert len(torch.cat(found).unique()) > 1
+
+
+def always(m, s, e, u):
+    return residual(replace(m, step=500), s, e, u)
+
+
+def spread(m, s, e, u):
+    return cheq(replace(m, step=200), s, e, u)
+
+
+TARGETS = {
+    "ibrl": ({}, ibrl),
+    "ibrl softmax": ({"inverse_temperature": 10.0}, ibrl_softmax),
+    "cheq": ({"warmup_steps": 200}, spread),
+    "residual": ({"bound": 0.3, "horizon": 500}, always),
+}
+
+
+@pytest.mark.parametrize("commitment", [1, 3])
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_goes_by_the_same_formula_in_the_successors(name, commitment):
+    """Whatever the step of training is, and though exploration is not known of there."""
+    options, oracle = TARGETS[name]
+    rule = rule_of(name.split()[0], commitment=commitment, **options)
+    generator, streams, found = np.random.default_rng(6), Streams([3, 8]), []
+    for _ in range(ROUNDS):
+        m, u = a_moment(generator), streams.uniform("any", (ENVS,))
+        share = rule.target(Successors(m.observation, m.guide, m.explorer, m.critics, u))
+        expected = [[oracle(m, s, e, float(u[s, e])) for e in range(ENVS)] for s in range(SEEDS)]
+        torch.testing.assert_close(share, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+        found.append(share)
+    assert len(torch.cat(found).unique()) > 1
+
+
+def test_which_rules_have_a_target():
+    for kind in KINDS:
+        rule = rule_of(kind)
+        assert (NEXT_GUIDE in rule.needs) is (kind in ("ibrl", "cheq", "residual"))
+        assert isinstance(rule, HasTarget) is (NEXT_GUIDE in rule.needs)
+    without = rule_of("ibrl", bootstrap=False)
+    assert without.needs == rule_of("ibrl").needs - {NEXT_GUIDE}
+
+
+OWN = """
+from jsrl.jumpstart.arbiters import Rule
+class Own(Rule):
+    def decide(self, moment, state, streams):
+        return moment.times * 0.0, state
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("    needs = frozenset({'next_guide'})", "has 'next_guide' in its needs, and no method t"),
+        (
+            "    def target(self, moment): ...",
+            "has a method target, and no 'next_guide' in its n",
+        ),
+    ],
+)
+def test_a_target_of_ones_own_is_named_in_the_needs(tmp_path, more, says):
+    (tmp_path / "own.py").write_text(OWN + more)
+    with pytest.raises(UserError, match=says):
+        rule_of("custom", target=f"{tmp_path / 'own.py'}:Own")
 
 
 def test_softmax_of_ibrl_is_greedy_where_nobody_explores():

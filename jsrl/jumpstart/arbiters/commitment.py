@@ -8,13 +8,17 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jsrl.core.arbitration import (
+    NEXT_GUIDE,
     Arbiter,
     ArbiterState,
     Beginning,
     Decision,
+    HasTarget,
+    Successors,
     TrustsData,
     Watches,
 )
+from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
 from jsrl.jumpstart.arbiters.base import arbiters
 
@@ -68,14 +72,29 @@ class Committed:
         }
         return share, _with_share(ArbiterState(after.seeds, kept), share)
 
+    def target(self, moment: Successors) -> Float[Tensor, "S B"]:
+        """What the rule itself says: a minibatch does not hold which decision stands."""
+        assert isinstance(self.rule, HasTarget), "its needs name no target otherwise"
+        return self.rule.target(moment)
+
 
 def _where(due: Bool[Tensor, "S E"], new: Tensor, old: Tensor) -> Tensor:
     return torch.where(due.view(*due.shape, *[1] * (new.dim() - 2)), new, old)
 
 
 def build_arbiter(options: Any) -> Arbiter:
-    """The rule of its options, committed for as many steps as they say."""
+    """The rule of its options, committed for as many steps as they say.
+
+    Raises:
+        UserError: if one of the user's own is none, or has no target where it names one.
+    """
     rule: Arbiter = arbiters.build(options)
+    if NEXT_GUIDE in rule.needs and not isinstance(rule, HasTarget):
+        raise UserError(
+            f"arbiter={options.kind}: {type(rule).__name__} has {NEXT_GUIDE!r} in its needs, and "
+            "no method target(self, moment), which says with which action targets are made; write "
+            "one, or leave it out of the needs"
+        )
     return rule if options.commitment == 1 else Committed(rule, options.commitment)
 
 
