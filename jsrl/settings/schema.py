@@ -36,7 +36,8 @@ class EnvConfig:
     num_envs: int = 1
     # The time limit in steps; null: the environment's own.
     max_episode_steps: int | None = None
-    # The entry of info that says whether a step has success; null: none does.
+    # The entry of info that says whether a step has success; terminated: the end of the task does;
+    # null: none does.
     success_key: str | None = "success"
     # How several environments are stepped: sync, in this process, or async, in processes.
     vectorisation: str = "sync"
