@@ -1,13 +1,14 @@
 """What every test runs under: one thread, and shapes checked at run time."""
 # ruff: noqa: E402  the variable and the hook come before the imports that they are for
 
+import gc
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import jaxtyping
+import type_checker
 
-jaxtyping.install_import_hook("jsrl", "type_checker.check")
+type_checker.install()
 
 import hypothesis
 import torch
@@ -26,3 +27,8 @@ fakes.register()
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes tens of seconds; deselect by -m 'not slow'")
+
+
+def pytest_collection_finish():
+    # What is there now stays to the end: the garbage collector need not look at it again and again.
+    gc.freeze()

@@ -1,5 +1,7 @@
 """Helpers for tests that run whole commands: in a process of its own, or in this one."""
 
+import copy
+import functools
 import json
 import os
 import subprocess
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
 from jsrl.commands.cli import main
@@ -26,7 +29,7 @@ from jsrl.core.transitions import TransitionData
 from jsrl.datasets import save_hdf5
 from jsrl.loggers import Record, read_records
 from jsrl.run.train import train
-from jsrl.settings.kinds import keep_own
+from jsrl.settings.kinds import REGISTRIES, keep_own
 from jsrl.settings.schema import TrainConfig
 
 TINY = (
@@ -129,6 +132,15 @@ class Outcome:
 
 def composed(*overrides: str) -> tuple[TrainConfig, dict[str, Any]]:
     """The configuration of ``jsrl train OVERRIDES``: typed, and as plain values."""
+    kinds = tuple(registry.names() for registry in REGISTRIES)
+    return copy.deepcopy(_composed(overrides, kinds))
+
+
+@functools.cache
+def _composed(
+    overrides: tuple[str, ...], kinds: tuple[tuple[str, ...], ...]
+) -> tuple[TrainConfig, dict[str, Any]]:
+    """Composed once where several tests ask for it, as long as there are the same ``kinds``."""
     register()
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
         config = compose("config", overrides=list(overrides))
@@ -141,7 +153,8 @@ def composed(*overrides: str) -> tuple[TrainConfig, dict[str, Any]]:
 
 def train_here(directory: Path, *overrides: str) -> dict[str, Any]:
     """A tiny run in this process; overrides given replace the tiny ones."""
-    typed, plain = composed(*QUIET, *TINY, *overrides, f"run_dir={directory}")
+    typed, plain = composed(*QUIET, *TINY, *overrides)
+    typed.run_dir = plain["run_dir"] = str(directory)
     return train(typed, plain, directory)
 
 
@@ -153,6 +166,9 @@ def call(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # set by the command: undone after the test
     if set(arguments) & set(TINY):
         monkeypatch.setenv(UNUSED_KEYS, ALLOWED)
+    if not any(word.startswith("hydra.mode") for word in arguments):
+        # To learn that it is not set, Hydra composes the whole configuration one more time.
+        monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
     capfd.readouterr()
     status = 0
     try:

@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from jsrl.commands.table import COMMANDS
 from jsrl.grid.config import GridConfig
 from jsrl.settings import schema
-from jsrl.settings.kinds import open_schema
+from jsrl.settings.kinds import store_schema
 
 
 @dataclass
@@ -68,9 +67,7 @@ class BenchmarkConfig:
 def register() -> None:
     """Make the schemas known to Hydra, under the names that the files in ``configs`` start from."""
     schema.register()
-    store = ConfigStore.instance()
     for command in COMMANDS.values():
         if command.config != "config":
-            node = open_schema(command.load_schema())
-            store.store(name=f"{command.config}_schema", node=node, provider="jsrl")
-    store.store(group="grid", name="schema", node=open_schema(GridConfig), provider="jsrl")
+            store_schema("", f"{command.config}_schema", command.load_schema())
+    store_schema("grid", "schema", GridConfig)

@@ -2,29 +2,35 @@
 
 A rule looks at the episodes of S seeds with E environments each, and says at every step for which
 share the exploration-policy acts: 0, the guide alone; 1, the explorer alone; between, an action
-that is mixed of both. The learners' bootstrap stays their own: no rule chooses the action of a
-target, since minibatches do not hold what a guide would do in their successors.
+that is mixed of both. A rule may have a target too: then it says the same of the successors of a
+minibatch, and learners bootstrap with that action. Without one their bootstrap stays their own.
 
-Shapes: S seeds, E environments of a seed, K critics, A action size.
+Shapes: S seeds, E environments of a seed, B transitions of a minibatch, K critics, A action size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 
 GUIDE, EXPLORER = "guide", "explorer"
 Q, ENSEMBLE, V = "q", "ensemble", "v"
-NEEDS = (GUIDE, EXPLORER, Q, ENSEMBLE, V)
+LOG_PROB, GUIDE_V, TAKEOVER, DATA = "log_prob", "guide_v", "takeover", "data"
+NEXT_GUIDE = "next_guide"
+NEEDS = (GUIDE, EXPLORER, Q, ENSEMBLE, V, LOG_PROB, GUIDE_V, TAKEOVER, DATA, NEXT_GUIDE)
 """What a rule may need: the action of guide or explorer in every row, values of actions, those of
-several critics, values of states."""
+several critics, values of states; how probable the guide finds its own actions, and how good the
+states; whether the guide asks to act; the episodes of the dataset; and, for its target, what the
+guide would do in the successor of every transition, which is asked for and stored then."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +98,35 @@ class Critics(Protocol):
         ...
 
 
+class GuideValues(Protocol):
+    """What a guide that learns no more says of itself, as far as the rule needs it."""
+
+    def log_prob_and_entropy(
+        self, observation: Observation, action: Shaped[Tensor, "S E *A"]
+    ) -> tuple[Float[Tensor, "S E"], Float[Tensor, "S E"]]:
+        """log π(a|s) of actions as the guide gives them, and the entropy of π(·|s), in nats."""
+        ...
+
+    def v(self, observation: Observation) -> Float[Tensor, "S E"]:
+        """V(s) of the learner that the guide comes from, in the units of its own rewards."""
+        ...
+
+
+@dataclass(frozen=True)
+class Signals:
+    """By what a guide that asks to act is to do so: names of keys, or of a gamepad's buttons.
+
+    Args:
+        take_over: with which it asks to act; None for none beside ``by_action``.
+        give_back: with which it asks the explorer to act again.
+        by_action: whether it also asks to act by whatever stands for an action.
+    """
+
+    take_over: str | None = "space"
+    give_back: str = "return"
+    by_action: bool = True
+
+
 @dataclass(frozen=True)
 class Decision:
     """One step in which it is to be decided who acts.
@@ -106,6 +141,9 @@ class Decision:
         guide: what the guide would do, if the rule needs it.
         explorer: what the explorer would do, if the rule needs it.
         critics: of the learner, if the rule needs values.
+        guide_values: what the guide says of itself, if the rule needs that.
+        takeover: 1 where the guide asks to act from now on, -1 where it gives back, and else 0, if
+            the rule needs to know; None in evaluations, where it is not asked.
     """
 
     observation: Observation
@@ -117,6 +155,8 @@ class Decision:
     guide: Shaped[Tensor, "S E *A"] | None = None
     explorer: Shaped[Tensor, "S E *A"] | None = None
     critics: Critics | None = None
+    guide_values: GuideValues | None = None
+    takeover: Int[Tensor, "S E"] | None = None
 
 
 @runtime_checkable
@@ -157,6 +197,62 @@ class DecidesByClock(Protocol):
         ...
 
 
+@runtime_checkable
+class Watches(Protocol):
+    """A rule that takes note of every step, also while a decision stands for several."""
+
+    watched: frozenset[str]
+    """Which part of its memory of episodes moves on at every step."""
+
+
+@runtime_checkable
+class TrustsData(Protocol):
+    """A rule that begins with what the dataset shows, if it names ``DATA`` in its needs."""
+
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]], state: ArbiterState) -> ArbiterState:
+        """What it remembers of every seed, once it has seen the vectors of these episodes.
+
+        Raises:
+            UserError: if they are too few.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Successors:
+    """The successors of a minibatch, of which it is to be decided with what targets are made.
+
+    Args:
+        observation: what is seen in them, ``[S, B]``.
+        guide: what the guide would do there; 0 where the task has ended, which counts nothing.
+        explorer: the action that the learner's own target would take.
+        critics: of the learner.
+        draws: uniform on [0, 1), whatever the rule needs them for.
+    """
+
+    observation: Observation
+    guide: Shaped[Tensor, "S B *A"]
+    explorer: Shaped[Tensor, "S B *A"]
+    critics: Critics
+    draws: Float[Tensor, "S B"]
+
+
+@runtime_checkable
+class HasTarget(Protocol):
+    """A rule that has a target, if it names ``NEXT_GUIDE`` in its needs too."""
+
+    needs: frozenset[str]
+
+    def target(self, moment: Successors) -> Float[Tensor, "S B"]:
+        """The explorer's share, from 0 to 1, in the action whose value a target takes.
+
+        It is a part of the learner's update: it remembers nothing, draws nothing, stays on the
+        device, and what it says of a seed depends on that seed alone. With NaN the learner takes
+        the explorer's action.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ArbiterInForce:
     """A rule with what it has learnt so far, to go by in an evaluation or in training.
@@ -166,14 +262,72 @@ class ArbiterInForce:
         critics: of the learner, where the rule needs values.
         seeds: what the rule remembers of each seed; None where it has not begun.
         step: training steps of each seed so far.
+        guide_values: what the guide says of itself, where the rule needs that.
     """
 
     rule: Arbiter
     critics: Critics | None = None
     seeds: Mapping[str, Tensor] | None = None
     step: int = 0
+    guide_values: GuideValues | None = None
 
     @property
     def is_clock(self) -> bool:
         """Whether the guide acts in the first h steps at most."""
         return isinstance(self.rule, DecidesByClock)
+
+
+def checked_share(
+    share: Any, shape: tuple[int, ...], rule: Arbiter | HasTarget, method: str, *, chooses: bool
+) -> Float[Tensor, "S E"]:
+    """What a rule answered, where that is shares; 1 in place of NaN.
+
+    Args:
+        share: the answer.
+        shape: what its shape must be.
+        rule: which has answered.
+        method: its name, for messages.
+        chooses: whether actions are choices, which cannot be mixed.
+
+    Raises:
+        UserError: if it is anything else. On a GPU the numbers are not looked at, since that would
+            wait for the device, and neither are they while an update is compiled.
+    """
+    name = f"the arbiter {type(rule).__name__}"
+    if not isinstance(share, Tensor) or share.shape != shape:
+        found = tuple(share.shape) if isinstance(share, Tensor) else type(share).__name__
+        raise UserError(
+            f"{name} decided {found}; {method} must return a tensor of shape {shape}, the "
+            "explorer's share in every row"
+        )
+    share = share.float().nan_to_num(nan=1.0)
+    if share.device.type != "cpu" or torch.compiler.is_compiling():
+        return share
+    if share.min() < 0 or share.max() > 1:
+        raise UserError(
+            f"{name} decided shares from {float(share.min()):.4g} to {float(share.max()):.4g} in "
+            f"{method}; the explorer's share must lie in [0, 1]"
+        )
+    between = (share > 0) & (share < 1)
+    if chooses and between.any():
+        raise UserError(
+            f"{name} decided a share of {float(share[between][0]):.4g} in {method}, but choices "
+            "cannot be mixed: let it decide 0 or 1, or use an environment with a Box of actions"
+        )
+    return share
+
+
+def mixed(
+    explorer: Shaped[Tensor, "S E *A"],
+    guide: Shaped[Tensor, "S E *A"],
+    share: Float[Tensor, "S E"],
+) -> Shaped[Tensor, "S E *A"]:
+    """share·explorer + (1 - share)·guide; whoever acts alone, bit by bit as it said."""
+    weight, guide = share.to(explorer.device), guide.to(explorer.device)
+    if explorer.dim() > weight.dim():
+        weight = weight.unsqueeze(-1)
+    alone = torch.where(weight == 0, guide, explorer)
+    if not explorer.is_floating_point():
+        return alone
+    between = (weight * explorer + (1 - weight) * guide).clamp(-1, 1)
+    return torch.where((weight > 0) & (weight < 1), between, alone)

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
+from jsrl.core.arbitration import Critics, HasTarget, Signals
 from jsrl.core.episodes import Episode
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
@@ -310,6 +311,38 @@ class WatchesFrames(Protocol):
 
 
 @runtime_checkable
+class TakesOver(Protocol):
+    """A guide that asks to act and gives back by itself, such as a person."""
+
+    def listen(self, signals: Signals) -> None:
+        """By what it asks from now on. Called once, before the first step.
+
+        Raises:
+            UserError: if it cannot ask by that.
+        """
+        ...
+
+    def takeover(self) -> Int[Tensor, "S E"]:
+        """1 where it asks to act from now on, -1 where the explorer is to act again, else 0."""
+        ...
+
+
+@runtime_checkable
+class DensityPolicy(Protocol):
+    """A policy that says how probable actions are, and how spread it is."""
+
+    def encode(self, obs: Observation) -> Float[Tensor, "S B F"]:
+        """The features that the other method takes."""
+        ...
+
+    def log_prob_and_entropy(
+        self, features: Float[Tensor, "S B F"], actions: Shaped[Tensor, "S B *A"]
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """Log density, or probability, of ``actions``, and the entropy, both in nats."""
+        ...
+
+
+@runtime_checkable
 class SamplingPolicy(Protocol):
     """A policy whose samples may be drawn for some seeds only, from draws of a given name."""
 
@@ -481,11 +514,34 @@ class HasTargetValues(Protocol):
 
 
 @runtime_checkable
+class BootstrapsFromActions(Protocol):
+    """A learner whose targets take the value of an action in the successor.
+
+    Which one may be the choice of a rule of who acts, see ``HasTarget``: then its minibatches have
+    ``next_guide``.
+    """
+
+    def bootstrap_by(self, rule: HasTarget, critics: Critics) -> None:
+        """Let the rule choose between the guide's action and the learner's own from now on."""
+        ...
+
+
+@runtime_checkable
 class ValuesStates(Protocol):
     """A learner that says how good states are, whatever is done in them."""
 
     def values(self, obs: Observation) -> Float[Tensor, "S N"]:
         """V of observations."""
+        ...
+
+
+@runtime_checkable
+class Settles(Protocol):
+    """A curriculum of which it is known when no evaluation changes its guide steps any more."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether they stay what they are, whatever evaluations there are."""
         ...
 
 

@@ -41,6 +41,8 @@ class TransitionBatch:
             for learners that do not ask for it (see ``DataNeeds``).
         member: which of several guides acted, from 0; -1 where none of them did. None where the
             guide is one.
+        next_guide: what the guide would do in ``next_observation``, 0 where ``terminated``. None
+            where no rule of who acts has a target that goes by it.
     """
 
     observation: Observation
@@ -56,6 +58,7 @@ class TransitionBatch:
     side_by_side: Float[Tensor, "S B OA"] | None = None
     return_to_go: Float[Tensor, "S B"] | None = None
     member: Float[Tensor, "S B"] | None = None
+    next_guide: Shaped[Tensor, "S B *A"] | None = None
 
     def vector_action(self) -> Float[Tensor, "S B OA"]:
         """The vector of the observation and the action, which are real numbers, side by side."""
@@ -138,11 +141,21 @@ class TransitionData:
 
     def observed(self, indices: Int[np.ndarray, " M"] | slice) -> Observation:
         """What was seen in the transitions at ``indices``."""
+        at = None if self.frames is None else self.frames.at[indices]
+        return self._seen(self.observations[indices], at)
+
+    def observed_after(self, indices: Int[np.ndarray, " M"] | slice) -> Observation:
+        """What was seen in the true successors of the transitions at ``indices``."""
+        at = None if self.frames is None else self.frames.after[indices]
+        return self._seen(self.next_observations[indices], at)
+
+    def _seen(
+        self, vectors: Float[np.ndarray, "M O"], at: Int[np.ndarray, " M"] | None
+    ) -> Observation:
         images = {}
-        if self.frames is not None:
-            at = self.frames.at[indices]
+        if self.frames is not None and at is not None:
             images = {n: torch.from_numpy(i[at]) for n, i in self.frames.images.items()}
-        return Observation(torch.from_numpy(self.observations[indices]), images)
+        return Observation(torch.from_numpy(vectors), images)
 
 
 @dataclass(slots=True)
@@ -160,6 +173,8 @@ class Moment:
         members: which of several guides acted, -1 where none did; None where the guide is one.
         share: of the explorer in what was done, from 0 to 1; None where everywhere either acted
             alone.
+        next_guide: what the guide would do in what came of the step, 0 where that ended the task;
+            None where nothing asks for it.
     """
 
     observation: Observation
@@ -171,6 +186,7 @@ class Moment:
     counts: Bool[NDArray[np.bool_], " N"]
     members: Int[NDArray[np.int64], " N"] | None = None
     share: Float[NDArray[np.float32], " N"] | None = None
+    next_guide: Shaped[NDArray[Any], "N *A"] | None = None
 
     @property
     def guided(self) -> Bool[NDArray[np.bool_], " N"]:

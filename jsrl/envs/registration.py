@@ -21,6 +21,12 @@ ADROIT_TASKS = {"door": 200, "pen": 100, "relocate": 200}
 SEEN_MAZES = {"umaze": 300, "medium": 600}
 """Time limit of each point maze that is seen from above: those of gymnasium-robotics' PointMaze."""
 
+LOCK_ID = "jsrl/lock-v0"
+"""The combination lock, whose length is an argument."""
+
+LONGEST_LOCK = 10_000
+"""Its time limit, which no lock is longer than: a lock ends by itself."""
+
 
 def antmaze_id(task: str) -> str:
     """The Gymnasium id of one of ``ANTMAZE_TASKS``."""
@@ -60,3 +66,4 @@ def register() -> None:
             kwargs={"maze": maze},
             max_episode_steps=steps,
         )
+    gym.register(LOCK_ID, entry_point="jsrl.envs.lock:LockEnv", max_episode_steps=LONGEST_LOCK)

@@ -71,6 +71,9 @@ class Choices(gym.ActionWrapper[Any, Any, Any]):
         return int(action) + self._start
 
 
+TERMINATED = "terminated"
+"""What ``env.success_key`` says where every end but a time limit's is a success."""
+
 SUCCESS, FAULT, ADVICE = "success", "fault", "advice"
 """The entries of ``info`` that ``PlainSteps`` makes: whether the task is solved, and what is wrong
 with an answer and what to do about it."""
@@ -89,8 +92,9 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
     Args:
         env: whose observations are a vector, or what ``ReadObservations`` gives.
         success_key: the entry of ``info`` that says whether the task is solved; ``a.b`` is the
-            entry ``b`` of the dictionary ``a`` unless there is an entry of that very name. None:
-            success is not looked for.
+            entry ``b`` of the dictionary ``a`` unless there is an entry of that very name. Without
+            an entry ``terminated`` that name says that the task is solved where it ends an episode.
+            None: success is not looked for.
     """
 
     def __init__(self, env: gym.Env[Any, Any], success_key: str | None) -> None:
@@ -123,7 +127,7 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
                 self._number(reward, "a reward"),
                 bool(self._number(terminated, "terminated")),
                 bool(self._number(truncated, "truncated")),
-                self._read_success(info),
+                self._read_success(info, terminated),
             )
         except Unreadable as error:
             return self._nothing(), 0.0, False, False, _as_info(error)
@@ -139,7 +143,7 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
             )
         return array
 
-    def _read_success(self, info: Any) -> dict[str, Any]:
+    def _read_success(self, info: Any, terminated: Any) -> dict[str, Any]:
         if not isinstance(info, Mapping):
             return {}
         if not self._info_keys.issuperset(info):
@@ -147,6 +151,8 @@ class PlainSteps(gym.Wrapper[Any, Any, Any, Any]):
         if self._key is None:
             return {}
         found, value = _entry(info, self._key)
+        if not found and self._key == TERMINATED:
+            found, value = True, terminated
         if not found:
             return {}
         self._told = True

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from jsrl.grid.config import ComparisonConfig
+from jsrl.grid.names import MEASURED_ON_THE_WAY
 from jsrl.grid.plan import GUIDE
-from jsrl.grid.results import MEASURED_ON_THE_WAY, Result
+from jsrl.grid.results import Result
 from jsrl.statistics import improvement_interval, probability_of_improvement
 
 ROUNDING = 1e-9
@@ -143,4 +144,4 @@ def _implied(first: Result, second: Result) -> float | None:
     spread = float(np.hypot(one.std, other.std))
     if spread == 0:
         return None
-    return float(stats.norm.cdf((one.mean - other.mean) / spread))
+    return float(scipy.stats.norm.cdf((one.mean - other.mean) / spread))

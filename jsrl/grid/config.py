@@ -74,6 +74,32 @@ class ComparisonConfig:
 
 
 @dataclass
+class NeverBehindConfig:
+    """The bar for a rule of who acts: in no cell behind the best of its baselines.
+
+    The exploration-policy alone is compared. ``arm`` is held to it in each cell that has it,
+    ``over`` and at least one of ``baselines``.
+    """
+
+    # The arm that is held to it; null: there is no bar.
+    arm: str | None = None
+    # Arms, of which in each cell the one with the highest mean counts.
+    baselines: list[str] = field(default_factory=list)
+    # How far below that one the 95 % interval of the difference may reach, in the measure's unit.
+    margin: float = 0.05
+    # Where they are compared, as shares of the online steps.
+    at: list[float] = field(default_factory=lambda: [0.2, 0.5, 1.0])
+    # The arm of fine-tuning, over which it is to improve.
+    over: str | None = None
+    # The probability of improvement that it is to reach.
+    improvement: float = 0.8
+    # Where, as a share of the online steps.
+    improvement_at: float = 0.5
+    # In at least this share of the cells.
+    improvement_cells: float = 0.5
+
+
+@dataclass
 class GridConfig:
     """A grid: cells times arms times seeds.
 
@@ -98,6 +124,7 @@ class GridConfig:
     cells: list[CellConfig] = field(default_factory=list)
     # Of two arms each: see configs/grid.
     comparisons: list[ComparisonConfig] = field(default_factory=list)
+    never_behind: NeverBehindConfig = field(default_factory=NeverBehindConfig)
     # What is compared: success, return, length or normalized_score.
     measure: str = "success"
     # Lines for the report.

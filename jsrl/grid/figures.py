@@ -8,16 +8,21 @@ import numpy as np
 from jsrl.core.files import write_whole
 from jsrl.core.pictures import new_figure, png
 from jsrl.grid.compare import Comparison
+from jsrl.grid.names import MEASURED_ON_THE_WAY
 from jsrl.grid.plan import GUIDE
-from jsrl.grid.results import MEASURED_ON_THE_WAY, Result
-from jsrl.report.figures import COLOURS, INCHES, several_curves
+from jsrl.grid.results import Result
+from jsrl.report.curves import has_guide_steps
+from jsrl.report.figures import COLOURS, INCHES, several_curves, shares_to_draw
 
 HEAD_INCHES = 1.2
 ROW_INCHES = 0.55
 
 
 def draw_cell(path: Path, results: Sequence[Result], measure: str, title: str) -> bool:
-    """Draw the learning curves of a cell's arms, the guide dashed, and below them h.
+    """Draw the learning curves of a cell's arms, the guide dashed, and below them who acts.
+
+    That is h, of the arms that have one, and where a rule has none the explorer's share of all in
+    which the guide acts too.
 
     Args:
         path: the PNG to write.
@@ -37,11 +42,11 @@ def draw_cell(path: Path, results: Sequence[Result], measure: str, title: str) -
     if not curves:
         return False
     steps = {_label(r): r.curves("guide_steps") for r in arms}
-    guided = {
-        label: h for label, h in steps.items() if label in curves and np.nanmax(h[1], initial=0) > 0
-    }
+    guided = {label: h for label, h in steps.items() if label in curves and has_guide_steps(h)}
+    shares = {_label(r): r.curves("explorer_share", "shares") for r in arms}
+    shares = {label: share for label, share in shares.items() if label in curves}
     guide = [value for r in results if r.arm == GUIDE for value in r.finite(measure)]
-    several_curves(path, curves, measure, title, guide, guided)
+    several_curves(path, curves, measure, title, guide, guided, shares_to_draw(shares, guided))
     return True
 
 

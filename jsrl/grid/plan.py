@@ -1,13 +1,14 @@
 """From the configuration of a grid to the runs that it consists of, in the order of their start."""
 
-import difflib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from jsrl.core.errors import UserError
 from jsrl.grid.config import ArmConfig, CellConfig, GridConfig, GridJobConfig
+from jsrl.grid.names import known, refuse_repeated
+from jsrl.grid.never_behind_checks import check_never_behind
 from jsrl.grid.published import columns, environments
 from jsrl.grid.settings import Settings, compose_settings
 from jsrl.settings.arguments import quoted
@@ -133,26 +134,27 @@ def check_grid(job: GridJobConfig) -> None:
                 )
     if GUIDE in grid.arms:
         raise UserError(f"grid.arms: {GUIDE!r} is the name of the pre-training; choose another")
-    _refuse_repeated("grid.cells", cells)
-    _refuse_repeated("grid.seeds", grid.seeds)
+    refuse_repeated("grid.cells", cells)
+    refuse_repeated("grid.seeds", grid.seeds)
     for key, value in (("grid.seeds_per_run", grid.seeds_per_run), ("workers", job.workers)):
         if value is not None and value < 1:
             raise UserError(f"{key}={value} must be at least 1")
     if not grid.seeds or not cells or not grid.arms:
         raise UserError(f"grid {grid.name!r} needs at least one seed, one cell and one arm")
-    _known("grid.measure", [grid.measure], MEASURES)
-    _known("cells", job.cells or [], cells)
-    _known("arms", job.arms or [], grid.arms)
+    known("grid.measure", [grid.measure], MEASURES)
+    known("cells", job.cells or [], cells)
+    known("arms", job.arms or [], grid.arms)
     for name, arm in grid.arms.items():
         _check_guide_arm(grid, name)
-        _known(f"grid.arms.{name}.policy", [arm.policy], POLICIES)
-        _known(f"grid.arms.{name}.published", filter(None, [arm.published]), columns())
+        known(f"grid.arms.{name}.policy", [arm.policy], POLICIES)
+        known(f"grid.arms.{name}.published", filter(None, [arm.published]), columns())
     for cell in grid.cells:
-        _known(f"arms of cell {cell.name}", cell.arms or [], grid.arms)
-        _known(f"guide_from of cell {cell.name}", filter(None, [cell.guide_from]), cells)
+        known(f"arms of cell {cell.name}", cell.arms or [], grid.arms)
+        known(f"guide_from of cell {cell.name}", filter(None, [cell.guide_from]), cells)
         paper = [cell.published.environment] if cell.published else []
-        _known(f"published.environment of cell {cell.name}", paper, environments())
+        known(f"published.environment of cell {cell.name}", paper, environments())
     _check_comparisons(grid)
+    check_never_behind(grid)
 
 
 def _check_guide_arm(grid: GridConfig, name: str) -> None:
@@ -160,7 +162,7 @@ def _check_guide_arm(grid: GridConfig, name: str) -> None:
     if source is None:
         return
     where = f"grid.arms.{name}.guide_arm"
-    _known(where, [source], grid.arms)
+    known(where, [source], grid.arms)
     if grid.arms[source].guide_arm is not None:
         raise UserError(
             f"{where}={source} names itself or an arm that has a guide_arm; name one without"
@@ -171,13 +173,13 @@ def _check_comparisons(grid: GridConfig) -> None:
     cells = {cell.name: cell for cell in grid.cells}
     for comparison in grid.comparisons:
         if comparison.cell is None:
-            _known("arm of a comparison", [comparison.first, comparison.second], grid.arms)
+            known("arm of a comparison", [comparison.first, comparison.second], grid.arms)
             continue
-        _known("cell of a comparison", [comparison.cell], cells)
+        known("cell of a comparison", [comparison.cell], cells)
         own = cells[comparison.cell].arms
         arms = list(grid.arms) if own is None else own
         where = f"arm of a comparison in cell {comparison.cell}"
-        _known(where, [comparison.first, comparison.second], arms)
+        known(where, [comparison.first, comparison.second], arms)
 
 
 def _setups(job: GridJobConfig) -> list[Setup]:
@@ -277,18 +279,3 @@ def _arms(job: GridJobConfig, cell: CellConfig) -> list[str]:
 
 def _groups(seeds: Sequence[int], size: int) -> list[tuple[int, ...]]:
     return [tuple(seeds[start : start + size]) for start in range(0, len(seeds), size)]
-
-
-def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
-    options = list(known)
-    for name in names:
-        if name not in options:
-            near = difflib.get_close_matches(name, options, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]}? " if near else ""
-            raise UserError(f"{where}: {name!r} is unknown; {hint}There are {', '.join(options)}")
-
-
-def _refuse_repeated(where: str, values: Sequence[object]) -> None:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise UserError(f"{where} has {value!r} twice; name each once")

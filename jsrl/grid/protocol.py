@@ -1,6 +1,6 @@
 """Under which settings a grid was run: taken from the records, never retyped."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jsrl.grid.plan import GUIDE
@@ -97,8 +97,15 @@ def _shown(value: Any) -> str:
 
 
 def _evaluations_of_the_curriculum(staged: Sequence[Result]) -> str | None:
-    """Online steps divided by the interval, where it is one number."""
-    ratios = {
-        _settings(run)["online.steps"] / _settings(run)["curriculum.interval"] for run in staged
-    }
-    return f"{ratios.pop():g}" if len(ratios) == 1 else None
+    """Online steps divided by the interval, where it is one number.
+
+    Curricula that go by training episodes have no interval.
+    """
+    ratios = {_evaluations(_settings(run)) for run in staged}
+    only = ratios.pop() if len(ratios) == 1 else None
+    return None if only is None else f"{only:g}"
+
+
+def _evaluations(settings: Mapping[str, Any]) -> float | None:
+    interval = settings.get("curriculum.interval")
+    return None if interval is None else float(settings["online.steps"] / interval)

@@ -14,7 +14,7 @@ from jsrl.core.files import read_json_record, write_whole
 from jsrl.grid.plan import MEASURES, POLICIES, Setup, Task
 from jsrl.grid.settings import changes, settings_of
 from jsrl.loggers.metrics import Record, read_records
-from jsrl.report.figures import curve
+from jsrl.report.curves import EXPLORER_SHARE, curve, is_shared
 
 CURVES = {
     "exploration_success": "evaluation/exploration_success",
@@ -117,6 +117,7 @@ def _record(
 ) -> dict[str, Any]:
     seeds = summary["seeds"]
     index = seeds.index(seed)
+    own = [record for record in metrics if record.seed == seed]
     return {
         "cell": setup.cell,
         "arm": setup.arm,
@@ -142,7 +143,9 @@ def _record(
         # What the data were: two files can lie at the same path on different days.
         "dataset": summary.get("dataset"),
         "settings": dict(settings),
-        "curve": _curve([record for record in metrics if record.seed == seed]),
+        "curve": _curve(own),
+        **_shares(own),
+        **_evaluation_cost(summary, own, index),
     }
 
 
@@ -157,6 +160,48 @@ def _curve(metrics: Sequence[Record]) -> dict[str, list[float | None]]:
         finite = [at.get(step, math.nan) for step in steps]
         table[column] = [v if math.isfinite(v) else None for v in finite]
     return table
+
+
+def _shares(metrics: Sequence[Record]) -> dict[str, Any]:
+    """The explorer's share in what was done, of a seed whose guide acted too; else nothing."""
+    steps, values = found = curve([metrics], EXPLORER_SHARE)
+    if not is_shared(found):
+        return {}
+    return {
+        "shares": {
+            "step": [int(step) for step in steps],
+            "explorer_share": [round(v, 4) if math.isfinite(v) else None for v in values[0]],
+        }
+    }
+
+
+def _evaluation_cost(
+    summary: Mapping[str, Any], metrics: Sequence[Record], index: int
+) -> dict[str, Any]:
+    """What a seed spent on evaluations that steer training; nothing if the run did not count.
+
+    Besides the totals there is what it had spent on decisions up to each evaluation.
+    """
+    cost = summary.get("evaluation_cost")
+    if cost is None:
+        return {}
+    spent = {
+        name: curve([metrics], f"curriculum/decision_{name}") for name in ("episodes", "env_steps")
+    }
+    return {
+        "evaluation_cost": {
+            **{
+                f"{purpose}_{name}": numbers[name][index]
+                for purpose, numbers in cost.items()
+                for name in spent
+            },
+            "step": [int(step) for step in spent["episodes"][0]],
+            **{
+                name: [int(value) for value in values.reshape(-1)]
+                for name, (_, values) in spent.items()
+            },
+        }
+    }
 
 
 def _require_same(path: Path, record: Mapping[str, Any], setup: Setup) -> None:

@@ -7,11 +7,20 @@ from typing import Any
 from jsrl.core.files import csv_text, read_findings, write_whole
 from jsrl.grid.compare import Comparison, compare
 from jsrl.grid.config import GridConfig
+from jsrl.grid.costs import costs
 from jsrl.grid.csv_rows import curve_rows, seed_rows, summary_rows
 from jsrl.grid.figures import draw_cell, draw_improvement
+from jsrl.grid.never_behind_report import never_behind_content
 from jsrl.grid.plan import GUIDE
 from jsrl.grid.protocol import protocol
-from jsrl.grid.report_tables import arms_table, comparisons_table, readable, seeds_table
+from jsrl.grid.report_tables import (
+    Table,
+    arms_table,
+    comparisons_table,
+    costs_table,
+    readable,
+    seeds_table,
+)
 from jsrl.grid.results import Result, cell_results, load_results, other_guides
 from jsrl.report.tables import version_lines
 from jsrl.report.templates import render_markdown
@@ -52,6 +61,8 @@ def write_report(grid: GridConfig, output: Path, command: str) -> str:
         "command": command,
         **_missing(results),
         **_comparisons(comparisons, grid.measure, output),
+        "costs": _costs(begun, grid.measure),
+        "bar": never_behind_content(grid, results, output),
         **_published(results, comparisons),
         **protocol(results),
         **_making(results),
@@ -104,6 +115,13 @@ def _cell(grid: GridConfig, cell: str, results: Sequence[Result], output: Path) 
         "arms": arms_table(own, grid.measure),
         "figure": figure if drawn else None,
     }
+
+
+def _costs(results: Sequence[Result], measure: str) -> Table:
+    """The table of what evaluations cost, cell by cell; empty where no run has counted."""
+    cells = dict.fromkeys(result.cell for result in results)
+    found = [cost for cell in cells for cost in costs(cell_results(results, cell), measure)]
+    return costs_table(found, measure)
 
 
 def _published(results: Sequence[Result], comparisons: Sequence[Comparison]) -> dict[str, Any]:

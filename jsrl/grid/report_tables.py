@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from jsrl.grid.compare import ROUNDING, Comparison
+from jsrl.grid.costs import Cost
 from jsrl.grid.csv_rows import estimates, final_guide_steps
 from jsrl.grid.results import Result
 from jsrl.report.tables import MEASURES, UNDEFINED, Lines
+from jsrl.statistics import bootstrap_interval
 
 
 class Table(NamedTuple):
@@ -76,6 +80,28 @@ def seeds_table(results: Sequence[Result], measure: str) -> Table:
                 cells.append(UNDEFINED if value is None else f"{value:{MEASURES[measure]}}")
         rows.append([result.cell, f"`{result.arm}`", *cells])
     return Table(["cell", "", *(f"seed {seed}" for seed in seeds)], rows)
+
+
+def costs_table(costs: Sequence[Cost], measure: str) -> Table:
+    """What was spent on evaluations that steer training, and how far arms come if it counts."""
+    header = [
+        *("cell", "", "episodes of the guide before", "episodes decided on", "steps in these"),
+        *("compared at", "of them training", f"{readable(measure)} there: mean"),
+    ]
+    rows = []
+    for c in costs:
+        mean = float(np.mean(c.values)) if c.values else None
+        interval = bootstrap_interval(c.values) if c.values else None
+        numbers = (c.guide_episodes, c.decision_episodes, c.decision_steps, c.budget, c.trained)
+        rows.append(
+            [
+                c.result.cell,
+                f"{c.result.label} (`{c.result.arm}`)",
+                *(f"{number:,.0f}" for number in numbers),
+                interval_text(mean, interval, MEASURES[measure]),
+            ]
+        )
+    return Table(header, rows)
 
 
 def interval_text(point: float | None, interval: Sequence[float] | None, style: str) -> str:

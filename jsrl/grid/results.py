@@ -9,6 +9,7 @@ import numpy as np
 
 from jsrl.core.errors import UserError
 from jsrl.grid.config import CellConfig, GridConfig
+from jsrl.grid.names import MEASURED_ON_THE_WAY
 from jsrl.grid.plan import GUIDE
 from jsrl.grid.published import Published, published
 from jsrl.grid.records import read_record, record_path, score
@@ -16,9 +17,6 @@ from jsrl.grid.settings import changes
 
 Curves = tuple[np.ndarray, np.ndarray]
 """Environment steps ``[T]``, and a value for each seed ``[S, T]``, NaN where there is none."""
-
-MEASURED_ON_THE_WAY = ("success", "return")
-"""The measures that learning curves have."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,15 @@ class Result:
         column = values[:, steps == step]
         return [float(value) for value in column[np.isfinite(column)]]
 
-    def curves(self, column: str) -> Curves:
-        """A column of the learning curves, of the seeds that did not fail."""
-        tables = [r["curve"] for r in self.records.values() if not r["failed"]]
+    def curves(self, column: str, table: str = "curve") -> Curves:
+        """A column of the learning curves, of the seeds that did not fail.
+
+        Args:
+            column: of the table.
+            table: of the record: ``curve``, or one that not every record has.
+        """
+        kept = [r for r in self.records.values() if not r["failed"]]
+        tables = [r[table] for r in kept if table in r]
         found = [dict(zip(t["step"], t[column], strict=True)) for t in tables]
         at = {step for row in found for step, value in row.items() if value is not None}
         steps = sorted(at)

@@ -1,41 +1,33 @@
 """A person as the guide: keyboard or gamepad, through ``pygame`` (an extra).
 
-A window shows what the environment's ``render`` gives while the person acts. Escape, or closing the
-window, stops the command as Ctrl-C does.
+A window shows what the environment's ``render`` gives while the person acts, and in all steps with
+``arbiter=human``, where the person may take over in any. Escape, or closing the window, stops the
+command as Ctrl-C does.
 """
 
-import os
-import signal
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jsrl.core.arbitration import Signals
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.specs import BoxActions, DiscreteActions, EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.guides.base import combine
+from jsrl.guides.keys import keys_moved
 from jsrl.guides.options import GuideInputs, GuideOptions, guides
 from jsrl.guides.view import POLICY_RANGE, GuideView, environment_range
+from jsrl.guides.window import Window
 
 PAIRS = (("left", "right"), ("down", "up"), ("a", "d"), ("s", "w"), ("f", "h"), ("g", "t"))
 """Keys for the lower and the upper end of each dimension of an action, where none are given."""
-
-DEAD_ZONE = 0.1
-"""Of a gamepad's axis: what is nearer to its middle counts as the middle."""
-
-SMALLEST_WINDOW = 400
-"""Pixels of the longer side, to which small pictures are enlarged by a whole factor."""
-
-NO_WINDOW = ("offscreen", "dummy")
-"""Drivers of SDL that show nothing; without a display it silently takes the first of them."""
 
 
 class Controls:
@@ -164,6 +156,9 @@ class HumanGuide:
         self._spec = spec
         self._rate = frames_per_second
         self._window = Window(controls.effects, f"{spec.id}: you are the guide")
+        self._signals: Signals | None = None
+        self._polled: dict[str, float] | None = None
+        self._acts = False
         self.fingerprint = combine(
             "human", [(name, effect.tolist()) for name, effect in controls.effects.items()]
         )
@@ -171,10 +166,51 @@ class HumanGuide:
     def lines(self) -> list[str]:
         """How the person acts."""
         keys = ", ".join(f"{n} {e.tolist()}" for n, e in self._controls.effects.items())
-        return [f"guide=human: {keys}; escape or closing the window stops, as Ctrl-C does"]
+        told = [f"guide=human: {keys}; escape or closing the window stops, as Ctrl-C does"]
+        if self._signals is not None:
+            by = [self._signals.take_over, "any of these" if self._signals.by_action else None]
+            takes = " or ".join(name for name in by if name is not None)
+            told.append(f"guide=human: {takes} takes over, {self._signals.give_back} gives back")
+        return told
+
+    def listen(self, signals: Signals) -> None:
+        """Take over and give back by these keys; see ``TakesOver``."""
+        names = {"take_over": signals.take_over, "give_back": signals.give_back}
+        given = {key: name for key, name in names.items() if name is not None}
+        moved = {f"keys.{name}": f"{key}={name}" for key, name in given.items()}
+        with keys_moved("guide", "arbiter", moved):
+            self._window.add(list(given.values()))
+        self._signals = signals
+
+    def takeover(self) -> Int[Tensor, "S E"]:
+        """What the person has asked for since the last step; see ``TakesOver``."""
+        held = self._window.held(self._rate)
+        asked = self._asked(self._window.tapped)
+        # Who is in charge and is waited for may give back meanwhile.
+        while (asked > 0 or (self._acts and asked == 0)) and self._waits(held):
+            held = self._window.held(self._rate)
+            asked = self._asked(self._window.tapped) or asked
+        self._polled, self._acts = held, asked > 0 or (self._acts and asked == 0)
+        return torch.tensor([[asked]])
+
+    def _asked(self, tapped: Sequence[str]) -> int:
+        assert self._signals is not None, "it is told by what to take over before the first step"
+        if self._signals.give_back in tapped:
+            return -1
+        by_action = self._signals.by_action and any(n in self._controls.effects for n in tapped)
+        return int(by_action or self._signals.take_over in tapped)
+
+    def _waits(self, held: Mapping[str, float]) -> bool:
+        return self._answer(held) is None and not self._window.closing
+
+    def _answer(self, held: Mapping[str, float]) -> NDArray[Any] | None:
+        """The action for what is held of the keys that stand for one."""
+        effects = self._controls.effects
+        return self._controls.answer({n: far for n, far in held.items() if n in effects})
 
     def reset(self, mask: Bool[Tensor, "S E"]) -> None:
         """New episodes begin: the picture shows it."""
+        self._polled, self._acts = None, False
 
     def show(self, frames: Sequence[Any]) -> None:
         """Show the one environment; see ``WatchesFrames``.
@@ -197,9 +233,11 @@ class HumanGuide:
     ) -> Shaped[Tensor, "S E *A"]:
         """What the person does now; see ``Guide.act``."""
         _require_one(mask.numel())
-        answer = self._controls.answer(self._window.held(self._rate))
-        while answer is None and not self._window.closing:
-            answer = self._controls.answer(self._window.held(self._rate))
+        held, self._polled = self._polled, None
+        held = self._window.held(self._rate) if held is None else held
+        while self._waits(held):
+            held = self._window.held(self._rate)
+        answer = self._answer(held)
         if answer is None:  # stopped while it waited
             answer = next(iter(self._controls.effects.values()))
         answers = (
@@ -216,143 +254,6 @@ def _require_one(environments: int) -> None:
             f"guide=human acts in one environment at a time, and there are {environments}; use one "
             "seed, env.num_envs=1 and evaluation.num_envs=1, or, for data, jsrl dataset rollouts"
         )
-
-
-class Window:
-    """A window of ``pygame`` with its keyboard, and the first gamepad if one is asked for.
-
-    It opens at the first picture.
-
-    Args:
-        names: of the keys, buttons and axes that count.
-        title: of the window.
-
-    Raises:
-        UserError: see ``HumanGuide``.
-    """
-
-    def __init__(self, names: Sequence[str] | Mapping[str, Any], title: str) -> None:
-        self._pygame = pygame = _pygame()
-        self._title = title
-        self._clock = pygame.time.Clock()
-        self._held: dict[str, float] = {}
-        self._pressed: dict[str, float] = {}
-        self.closing = False
-        """Whether the person has asked to stop."""
-        _open_display(pygame)
-        pads = [name for name in names if name.startswith(("axis_", "button_"))]
-        self._events: dict[tuple[str, int], str] = {}
-        for name in names:
-            self._events[self._event(name)] = name
-        self._pad = _first_gamepad(pygame, pads[0]) if pads else None
-        self._surface: Any = None
-
-    def draw(self, frame: Shaped[NDArray[np.uint8], "H W 3"]) -> None:
-        """Show a picture."""
-        pygame = self._pygame
-        height, width = frame.shape[:2]
-        factor = max(1, SMALLEST_WINDOW // max(height, width))
-        size = (factor * width, factor * height)
-        if self._surface is None or self._surface.get_size() != size:
-            self._surface = pygame.display.set_mode(size)
-            pygame.display.set_caption(self._title)
-        picture = pygame.surfarray.make_surface(frame.swapaxes(0, 1))
-        self._surface.blit(pygame.transform.scale(picture, size), (0, 0))
-        pygame.display.flip()
-
-    def held(self, rate: float) -> dict[str, float]:
-        """What is held down and how far, by name, in the order in which it was pressed.
-
-        Args:
-            rate: it waits until so many frames a second are not exceeded.
-
-        Returns:
-            What was tapped since the last call counts too, though it is up again.
-        """
-        self._clock.tick(rate)
-        self._pressed = {}
-        pygame = self._pygame
-        for event in pygame.event.get():
-            stops = event.type == pygame.KEYDOWN and event.key == pygame.K_ESCAPE
-            if event.type == pygame.QUIT or stops:
-                self._stop()
-            elif event.type in (pygame.KEYDOWN, pygame.KEYUP):
-                self._take("key", event.key, float(event.type == pygame.KEYDOWN))
-            elif event.type in (pygame.JOYBUTTONDOWN, pygame.JOYBUTTONUP):
-                self._take("button", event.button, float(event.type == pygame.JOYBUTTONDOWN))
-            elif event.type == pygame.JOYAXISMOTION:
-                self._take("axis", event.axis, event.value)
-        return {**self._held, **{n: v for n, v in self._pressed.items() if n not in self._held}}
-
-    def _take(self, kind: str, number: int, far: float) -> None:
-        name = self._events.get((kind, number))
-        if name is None:
-            return
-        self._held.pop(name, None)
-        if abs(far) > DEAD_ZONE:
-            self._held[name] = self._pressed[name] = far
-
-    def _stop(self) -> None:
-        """Ask for what Ctrl-C asks for: a run saves its state first."""
-        self.closing = True
-        signal.raise_signal(signal.SIGINT)
-
-    def _event(self, name: str) -> tuple[str, int]:
-        kind, _, number = name.partition("_")
-        if kind in ("axis", "button") and number.isdigit():
-            return kind, int(number)
-        try:
-            code: int = self._pygame.key.key_code(name.replace("_", " "))
-        except ValueError as error:
-            raise UserError(
-                f"guide.keys.{name}: there is no key of this name; names are those of pygame, such "
-                "as left, space, a or left_shift, or button_0 and axis_0 of a gamepad"
-            ) from error
-        return "key", code
-
-
-def _pygame() -> Any:
-    # It greets on import otherwise.
-    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
-    try:
-        import pygame
-    except ImportError as error:
-        raise UserError(
-            "guide=human needs pygame, which is not installed; pip install 'jsrl-torch[human]'"
-        ) from error
-    return pygame
-
-
-def _open_display(pygame: Any) -> None:
-    chosen = os.environ.get("SDL_VIDEODRIVER")
-    # Asked for here, since SDL complains by itself while it looks for one.
-    displays = any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
-    if sys.platform.startswith("linux") and not chosen and not displays:
-        raise _no_display("there is no display")
-    try:
-        pygame.display.init()
-        driver = pygame.display.get_driver()
-    except pygame.error as error:
-        raise _no_display(f"SDL_VIDEODRIVER={chosen}: {error}" if chosen else str(error)) from error
-    if driver in NO_WINDOW and not chosen:
-        pygame.display.quit()
-        raise _no_display("there is no display")
-
-
-def _no_display(why: str) -> UserError:
-    return UserError(
-        f"guide=human cannot open a window ({why}); run it in a graphical session, or over ssh -X "
-        "so that DISPLAY is set; SDL_VIDEODRIVER=dummy runs it without a window, for tests"
-    )
-
-
-def _first_gamepad(pygame: Any, name: str) -> Any:
-    pygame.joystick.init()
-    if not pygame.joystick.get_count():
-        raise UserError(
-            f"guide.keys.{name} needs a gamepad, and none is connected; connect one, or use keys"
-        )
-    return pygame.joystick.Joystick(0)
 
 
 @dataclass
@@ -374,6 +275,8 @@ class HumanOptions(GuideOptions):
     measured: bool = False
 
     neutral = (("gamepad", False), ("measured", False))
+
+    takes_over = True
 
     def asks_person(self) -> bool:
         return True

@@ -25,6 +25,8 @@ class GuideOptions(KindOptions):
     """Whether the run trains it first, from offline data."""
     has_networks = False
     """Whether a learner can begin from its networks."""
+    takes_over: ClassVar[bool] = False
+    """Whether it can ask to act and give back by itself."""
     is_several: ClassVar[bool] = False
     """Whether one of several guides acts, so that transitions say which."""
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from jsrl.core.errors import UserError
@@ -58,7 +58,7 @@ class NearestState:
             seen = self._seen(torch.from_numpy(recorded))
             spread = seen.std(0)
             self._mean, self._std = seen.mean(0), np.where(spread < CONSTANT, 1.0, spread)
-        self._tree = cKDTree(self._scaled(torch.from_numpy(states)))
+        self._tree = scipy.spatial.cKDTree(self._scaled(torch.from_numpy(states)))
 
     def indices(self, vectors: Float[Tensor, "n O"]) -> Int[NDArray[np.int64], " n"]:
         """For each vector the index of the nearest state; of equally near ones always the same."""

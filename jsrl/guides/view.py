@@ -308,6 +308,13 @@ class BoundView:
             self._refuse(answers, good, name)
         return actions.clamp(-1, 1)
 
+    def answers(self, actions: Shaped[Tensor, "*N_A"]) -> Shaped[Tensor, "*N_A"]:
+        """What the guide itself calls these actions: ``respond`` turned round."""
+        if self.scale is None or self.offset is None:
+            return actions + self.first_choice
+        device = actions.device
+        return (actions + self.offset.to(device)) / self.scale.to(device)
+
     def _chosen(self, answers: Tensor, name: str, mask: Tensor | None) -> Tensor:
         """Choices from 0, as policies give them."""
         actions = self.spec.actions

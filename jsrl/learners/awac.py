@@ -14,6 +14,7 @@ from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.actor_critic import ActorCritic, ActorCriticNetworks
 from jsrl.learners.augmentation import RandomShifts
+from jsrl.learners.bootstrap import Bootstrap, BootstrapsByRule
 from jsrl.learners.common import (
     SeedOptimiser,
     advantage_statistics,
@@ -83,7 +84,7 @@ class AWACOptions(NStepOptions, ActorOptions):
 
 
 @learners.register("awac", AWACOptions)
-class AWAC(ActorCritic):
+class AWAC(BootstrapsByRule, ActorCritic):
     """AWAC for S seeds at once.
 
     Args:
@@ -97,6 +98,7 @@ class AWAC(ActorCritic):
         self.action_size = inputs.actions.size
         self.needs = options.needs(("critic", "actor"))
         self.shifts = RandomShifts(options, inputs)
+        self.bootstrap = Bootstrap(options.batch_size, self.device)
         networks = ActorCriticNetworks(
             gaussian_actor(options, inputs),
             inputs,
@@ -127,7 +129,7 @@ class AWAC(ActorCritic):
             drawn["noise"] = streams.normal("policy_noise", shape)
         drawn = {name: tensor.to(self.device, non_blocking=True) for name, tensor in drawn.items()}
         masks = dropout_masks(streams, o.hidden, o.batch_size, o.dropout, self.device)
-        return drawn | masks | self.shifts.draws(streams)
+        return drawn | masks | self.shifts.draws(streams) | self.bootstrap.draws(streams)
 
     def start_phase(self, phase: Phase, updates: int) -> None:
         """A decay of the actor's rate belongs to the offline phase; warm-up leaves it alone."""
@@ -143,7 +145,7 @@ class AWAC(ActorCritic):
     def descend(self, batch: TransitionBatch, draws: Draws, trains_actor: bool) -> Metrics:
         """All of an update but the clocks: tensors in, tensors out, compiled as one."""
         networks = self.networks
-        target = self._target(batch, draws["next_noise"])
+        target = self._target(batch, draws)
         q = networks.critic(networks.pairs(networks.critic_encoder, batch))[..., 0]
         metrics: Metrics = {
             "loss/critic": squared_td_error(q, target, "sum"),
@@ -175,12 +177,14 @@ class AWAC(ActorCritic):
         return values
 
     @torch.no_grad()
-    def _target(
-        self, batch: TransitionBatch, noise: Float[Tensor, "S B A"]
-    ) -> Float[Tensor, "S B"]:
-        """r + discount·min Q'(s', a'), where a' is a sample of the policy."""
+    def _target(self, batch: TransitionBatch, draws: Draws) -> Float[Tensor, "S B"]:
+        """r + discount·min Q'(s', a'), where a' is a sample of the policy.
+
+        A rule of who acts may mix it with the guide's action or put that in its place.
+        """
         o, networks = self.options, self.networks
-        action = self._act(batch.next_observation, noise)
+        own = self._act(batch.next_observation, draws["next_noise"])
+        action, _ = self.bootstrap.choose(batch, own, draws)
         seen = networks.read(networks.target_encoder, batch.next_observation)
         q = networks.target_critic(torch.cat([seen, action], -1))[..., 0]
         reward = o.reward_scale * batch.reward + o.reward_shift

@@ -171,10 +171,14 @@ class CQL(SAC):
         features = networks.read(networks.target_encoder, batch.next_observation)
         each = features.unsqueeze(2).expand(-1, -1, noise.shape[2], -1)
         values = self.least_target_q(each.flatten(1, 2), action.flatten(1, 2), draws)
-        best, chosen = values.view_as(log_prob).max(-1)
-        if not self.options.backup_entropy:
-            return best
-        return best - temperature * log_prob.gather(-1, chosen.unsqueeze(-1))[..., 0]
+        best, place = values.view_as(log_prob).max(-1, keepdim=True)
+        value, share, of_best = best[..., 0], None, log_prob.gather(-1, place)[..., 0]
+        if not self.bootstrap.is_own:
+            where = place.unsqueeze(-1).expand(-1, -1, -1, self.action_size)
+            own = action.gather(2, where)[:, :, 0]
+            chosen, share = self.bootstrap.choose(batch, own, draws)
+            value = self.least_target_q(features, chosen, draws)
+        return self.with_entropy(value, temperature, of_best, share)
 
     def actor_losses(
         self,

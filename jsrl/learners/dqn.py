@@ -20,6 +20,7 @@ from jsrl.core.ranges import at_least
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.augmentation import RandomShifts
+from jsrl.learners.bootstrap import Bootstrap, BootstrapsByRule
 from jsrl.learners.common import SeedOptimiser, copy_seeds
 from jsrl.learners.losses import bootstrapped_target, huber_loss
 from jsrl.learners.options import LearnerInputs, NStepOptions, learners
@@ -60,7 +61,7 @@ class DQNOptions(NStepOptions):
 
 
 @learners.register("dqn", DQNOptions)
-class DQN:
+class DQN(BootstrapsByRule):
     """Deep Q-learning for S seeds at once.
 
     Args:
@@ -72,6 +73,7 @@ class DQN:
         self.options = options
         self.needs = options.needs(("critic",))
         self.shifts = RandomShifts(options, inputs)
+        self.bootstrap = Bootstrap(options.batch_size, inputs.device)
         layers, seeds = inputs.layers.critic, len(inputs.streams)
         self.network = EpsilonGreedyPolicy(
             seeds,
@@ -96,8 +98,8 @@ class DQN:
         self.updates = 0
 
     def draws(self, streams: Streams) -> Draws:
-        """Shifts of images, if any."""
-        return self.shifts.draws(streams)
+        """Shifts of images, if any, and what a rule draws by that chooses the target's actions."""
+        return self.shifts.draws(streams) | self.bootstrap.draws(streams)
 
     def start_phase(self, phase: Phase, updates: int) -> None:
         """Online learning begins with the largest probability of a random action."""
@@ -107,7 +109,7 @@ class DQN:
     def update(self, batch: TransitionBatch, draws: Draws) -> Metrics:
         """One gradient step on the Huber loss, and the target's step where it is due."""
         batch = self.shifts.apply(batch, draws)
-        target = self._target(batch)
+        target = self._target(batch, draws)
         q = chosen(self.network(self.network.encode(batch.observation)), batch.action)
         loss = huber_loss(q, target)
         self.optimiser.prepare("critic")
@@ -167,11 +169,15 @@ class DQN:
         copy_seeds(self.target, state.get("network", {}), rows)
 
     @torch.no_grad()
-    def _target(self, batch: TransitionBatch) -> Float[Tensor, "S B"]:
-        """r + discount·Q'(s', a'), where a' is the best action by Q if double, or else by Q'."""
+    def _target(self, batch: TransitionBatch, draws: Draws) -> Float[Tensor, "S B"]:
+        """r + discount·Q'(s', a'), where a' is the best action by Q if double, or else by Q'.
+
+        A rule of who acts may put the guide's choice in its place.
+        """
         o, after = self.options, batch.next_observation
         q: Tensor = self.target(self.target.encode(after))
-        best = self.network.mode(after) if o.double else q.argmax(-1)
+        own = self.network.mode(after) if o.double else q.argmax(-1)
+        best, _ = self.bootstrap.choose(batch, own, draws)
         reward = o.reward_scale * batch.reward + o.reward_shift
         return bootstrapped_target(reward, batch.discount, chosen(q, best))
 

@@ -20,6 +20,7 @@ from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.actor_critic import ActorCritic, ActorCriticNetworks
 from jsrl.learners.augmentation import RandomShifts
+from jsrl.learners.bootstrap import Bootstrap, BootstrapsByRule
 from jsrl.learners.common import SeedOptimiser, compiled
 from jsrl.learners.losses import bootstrapped_target, squared_td_error
 from jsrl.learners.options import LearnerInputs, NStepOptions, check_log_std_range, learners
@@ -116,7 +117,7 @@ class SACNetworks(ActorCriticNetworks):
 
 
 @learners.register("sac", SACOptions)
-class SAC(ActorCritic):
+class SAC(BootstrapsByRule, ActorCritic):
     """Soft actor-critic for S seeds at once, with a temperature of each seed.
 
     Args:
@@ -136,6 +137,7 @@ class SAC(ActorCritic):
             *(self.of_critic,) * alone, ("temperature", *self.of_critic, "actor")
         )
         self.shifts = RandomShifts(options, inputs)
+        self.bootstrap = Bootstrap(options.batch_size, self.device)
         networks = SACNetworks(options, inputs)
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         networks.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
@@ -175,7 +177,7 @@ class SAC(ActorCritic):
             drawn["ranks"] = streams.uniform("target_critics", (*parts, o.critics))
         drawn |= self.other_draws(streams)
         drawn = {name: tensor.to(self.device, non_blocking=True) for name, tensor in drawn.items()}
-        return drawn | self.shifts.draws(streams)
+        return drawn | self.shifts.draws(streams) | self.bootstrap.draws(streams)
 
     def next_noise_shape(self) -> tuple[int, ...]:
         """Of the noise of the next action, of one seed."""
@@ -293,14 +295,36 @@ class SAC(ActorCritic):
     def next_value(
         self, batch: TransitionBatch, temperature: Float[Tensor, "S 1"], draws: Draws
     ) -> Float[Tensor, "S B"]:
-        """min Q(s', a') - α·log π(a'|s'), or without the entropy, of one a' from the policy."""
+        """min Q(s', a') - α·log π(a'|s'), or without the entropy, of one a' from the policy.
+
+        Where a rule of who acts mixes it with the guide's action or puts that in its place, a' is
+        the action that results; the entropy of the policy counts wherever it has a share in it.
+        """
         actor = self.networks.actor
-        action, log_prob = actor.sample_with_log_prob(
+        own, log_prob = actor.sample_with_log_prob(
             actor.encode(batch.next_observation), draws["next_noise"]
         )
+        action, share = self.bootstrap.choose(batch, own, draws)
         features = self.networks.read(self.networks.target_encoder, batch.next_observation)
         value = self.least_target_q(features, action, draws)
-        return value - temperature * log_prob if self.options.backup_entropy else value
+        return self.with_entropy(value, temperature, log_prob, share)
+
+    def with_entropy(
+        self,
+        value: Float[Tensor, "S B"],
+        temperature: Float[Tensor, "S 1"],
+        log_prob: Float[Tensor, "S B"],
+        share: Float[Tensor, "S B"] | None,
+    ) -> Float[Tensor, "S B"]:
+        """The value of actions with the policy's entropy, if that is asked for.
+
+        A guide that acts alone has none.
+        """
+        if not self.options.backup_entropy:
+            return value
+        if share is None:
+            return value - temperature * log_prob
+        return value - torch.where(share > 0, temperature * log_prob, 0.0)
 
     def least_target_q(
         self, features: Float[Tensor, "S N F"], action: Float[Tensor, "S N A"], draws: Draws

@@ -16,6 +16,7 @@ from jsrl.core.streams import Streams
 from jsrl.core.transitions import TransitionBatch
 from jsrl.learners.actor_critic import ActorCritic, ActorCriticNetworks
 from jsrl.learners.augmentation import RandomShifts
+from jsrl.learners.bootstrap import Bootstrap, BootstrapsByRule
 from jsrl.learners.common import SeedOptimiser, compiled
 from jsrl.learners.losses import bootstrapped_target, squared_td_error
 from jsrl.learners.options import LearnerInputs, NStepOptions, learners
@@ -95,7 +96,7 @@ class TD3Networks(ActorCriticNetworks):
 
 
 @learners.register("td3", TD3Options)
-class TD3(ActorCritic):
+class TD3(BootstrapsByRule, ActorCritic):
     """TD3 for S seeds at once.
 
     Args:
@@ -109,6 +110,7 @@ class TD3(ActorCritic):
         self.action_size = inputs.actions.size
         self.needs = options.needs(("critic", "actor"))
         self.shifts = RandomShifts(options, inputs)
+        self.bootstrap = Bootstrap(options.batch_size, self.device)
         networks = TD3Networks(options, inputs)
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         networks.to(self.device)
@@ -123,7 +125,8 @@ class TD3(ActorCritic):
     def draws(self, streams: Streams) -> Draws:
         """Noise ``[S, B, A]`` of the target's action, and shifts of images, if any."""
         noise = streams.normal("target_noise", (self.options.batch_size, self.action_size))
-        return {"noise": noise.to(self.device, non_blocking=True)} | self.shifts.draws(streams)
+        drawn = {"noise": noise.to(self.device, non_blocking=True)}
+        return drawn | self.shifts.draws(streams) | self.bootstrap.draws(streams)
 
     def start_phase(self, phase: Phase, updates: int) -> None:
         """While the critics warm up, the actor stays; online learning begins by random actions."""
@@ -140,19 +143,19 @@ class TD3(ActorCritic):
         trained = ("critic", "actor") if due and self._trains_actor else ("critic",)
         self.optimiser.prepare(*trained)
         batch = self.shifts.apply(batch, draws)
-        metrics, of_actor = self._descend(batch, draws["noise"], "actor" in trained, due)
+        metrics, of_actor = self._descend(batch, draws, "actor" in trained, due)
         self._of_actor = of_actor or self._of_actor
         return metrics | self._of_actor
 
     def descend(
-        self, batch: TransitionBatch, noise: Tensor, trains_actor: bool, follows: bool
+        self, batch: TransitionBatch, draws: Draws, trains_actor: bool, follows: bool
     ) -> tuple[Metrics, Metrics]:
         """All of an update but the clocks: tensors in, tensors out, compiled as one.
 
         The metrics of the actor come apart, and empty where it is not trained.
         """
         networks = self.networks
-        target = self._target(batch, noise)
+        target = self._target(batch, draws)
         q = networks.critic(networks.pairs(networks.critic_encoder, batch))[..., 0]
         loss = squared_td_error(q, target, "sum")
         self.optimiser.descend(loss, "critic")
@@ -215,14 +218,17 @@ class TD3(ActorCritic):
             self.networks.copy_actor()
 
     @torch.no_grad()
-    def _target(
-        self, batch: TransitionBatch, noise: Float[Tensor, "S B A"]
-    ) -> Float[Tensor, "S B"]:
-        """r + discount·min Q'(s', a'), where a' is the target's action with clipped noise."""
+    def _target(self, batch: TransitionBatch, draws: Draws) -> Float[Tensor, "S B"]:
+        """r + discount·min Q'(s', a'), where a' is the target's action with clipped noise.
+
+        A rule of who acts may mix it with the guide's action or put that in its place.
+        """
         o, networks = self.options, self.networks
-        smooth = (o.target_noise * noise).clamp(-o.target_noise_clip, o.target_noise_clip)
+        noise = o.target_noise * draws["noise"]
+        smooth = noise.clamp(-o.target_noise_clip, o.target_noise_clip)
         policy = networks.target_actor
-        action = (policy(policy.encode(batch.next_observation)) + smooth).clamp(-1, 1)
+        own = (policy(policy.encode(batch.next_observation)) + smooth).clamp(-1, 1)
+        action, _ = self.bootstrap.choose(batch, own, draws)
         seen = networks.read(networks.target_encoder, batch.next_observation)
         q = networks.target_critic(torch.cat([seen, action], -1))[..., 0]
         reward = o.reward_scale * batch.reward + o.reward_shift

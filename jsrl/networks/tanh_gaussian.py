@@ -4,12 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
 from jsrl.networks.seed_policy import register_policy
+
+_PLACES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
+QUADRATURE = (_PLACES, _WEIGHTS / math.sqrt(2 * math.pi))
+"""Places and weights with which sums are means over a standard normal."""
 
 
 @register_policy("TanhGaussianPolicy")
@@ -73,6 +78,21 @@ class TanhGaussianPolicy(MlpPolicy):
         before = 0.5 * (torch.log1p(within) - torch.log1p(-within))
         return _log_density((before - mean) * torch.exp(-log_std), log_std, before)
 
+    def log_prob_and_entropy(
+        self, features: Float[Tensor, "S B F"], actions: Float[Tensor, "S B A"]
+    ) -> tuple[Float[Tensor, "S B"], Float[Tensor, "S B"]]:
+        """Log density of ``actions``, and the differential entropy, in nats.
+
+        The entropy is that of u with the mean of log(1 - tanh²u) added, which has no closed form:
+        it is integrated by Gauss-Hermite quadrature, without any draw.
+        """
+        mean, log_std = self(features)
+        places, weights = (torch.as_tensor(x).to(mean) for x in QUADRATURE)
+        before = mean.unsqueeze(-1) + log_std.exp().unsqueeze(-1) * places
+        change = (weights * _log_slope(before)).sum(-1)
+        normal = log_std + 0.5 * math.log(2 * math.pi * math.e)
+        return self.log_prob(features, actions), (normal + change).sum(-1)
+
     def greedy(self, features: Float[Tensor, "S B F"]) -> Float[Tensor, "S B A"]:
         """The tanh of the mean."""
         mean, _ = self(features)
@@ -88,12 +108,15 @@ class TanhGaussianPolicy(MlpPolicy):
 
 
 def _log_density(z: Tensor, log_std: Tensor, before: Tensor) -> Tensor:
-    """Of tanh(before), summed over action dimensions, where z is before in standard units.
-
-    What the tanh changes is log(1 - tanh²u) = 2·(log 2 - u - softplus(-2u)), and u + softplus(-2u)
-    is |u| + log(1 + exp(-2|u|)), which neither overflows nor cancels.
-    """
+    """Of tanh(before), summed over action dimensions, where z is before in standard units."""
     normal = -(0.5 * z * z + log_std + 0.5 * math.log(2 * math.pi))
+    return (normal - _log_slope(before)).sum(-1)
+
+
+def _log_slope(before: Tensor) -> Tensor:
+    """log(1 - tanh²u) = 2·(log 2 - u - softplus(-2u)), by which the tanh changes a log density.
+
+    u + softplus(-2u) is |u| + log(1 + exp(-2|u|)), which neither overflows nor cancels.
+    """
     size = before.abs()
-    change = 2 * (math.log(2) - size - torch.log1p(torch.exp(-2 * size)))
-    return (normal - change).sum(-1)
+    return 2 * (math.log(2) - size - torch.log1p(torch.exp(-2 * size)))

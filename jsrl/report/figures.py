@@ -2,18 +2,27 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Float, Int
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from jsrl.core.files import write_whole
 from jsrl.core.pictures import new_figure, png
 from jsrl.loggers.metrics import Record
+from jsrl.report.curves import (
+    EXPLORER_SHARE,
+    GUIDE_STEPS,
+    curve,
+    has_guide_steps,
+    is_shared,
+)
+from jsrl.report.who_acts import name_counts, name_share
+from jsrl.report.who_acts import panels as panels_of_who_acts
 from jsrl.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Told apart by colour-blind readers (Okabe and Ito, Color Universal Design)."""
@@ -35,28 +44,8 @@ AXIS_NAMES = {
     "length": "episode length (steps)",
     "normalized_score": "normalised score",
 }
-
-Curve = tuple[Int[np.ndarray, " T"], Float[np.ndarray, "S T"]]
-"""Environment steps ``[T]``, and a value for each seed ``[S, T]``, NaN where there is none."""
-
-
-def curve(metrics: Sequence[Sequence[Record]], name: str, phase: str | None = "online") -> Curve:
-    """The values of ``name`` over steps, the seeds of several runs one below the other.
-
-    Args:
-        metrics: the records of each run; equal seeds of different runs stay apart.
-        name: ``<group>/<name>``.
-        phase: only the records of this phase; None for all.
-    """
-    found: dict[tuple[int, int | None], dict[int, float]] = {}
-    for run, records in enumerate(metrics):
-        for record in records:
-            if record.name == name and phase in (None, record.phase):
-                value = np.nan if record.value is None else record.value
-                found.setdefault((run, record.seed), {})[record.step] = value
-    steps = np.array(sorted({step for values in found.values() for step in values}), dtype=int)
-    rows = [[values.get(int(step), np.nan) for step in steps] for values in found.values()]
-    return steps, np.array(rows, dtype=float).reshape(len(found), len(steps))
+Arrays = tuple[np.ndarray, np.ndarray]
+"""A curve among several: steps ``[T]`` and a value for each of its seeds ``[S, T]``."""
 
 
 def learning_curve(
@@ -65,10 +54,12 @@ def learning_curve(
     title: str,
     guide_interval: Mapping[str, Sequence[float] | None] | None = None,
 ) -> None:
-    """Draw a run: success (else return) of the three policies, guide steps h, curriculum stage.
+    """Draw a run: success (else return) of the three policies, and below it who acts.
 
     The guide does not learn: its evaluation is a horizontal line. Lines are means over
-    seeds, bands the bootstrap 95 % interval of the mean; h and stage are drawn for each seed.
+    seeds, bands the bootstrap 95 % interval of the mean. Below, for each seed, are guide steps h
+    and the curriculum's stage; of a rule without h the explorer's share in what is done; nothing
+    where the explorer alone acts.
 
     Args:
         path: the PNG to write, 900 x 600 pixels.
@@ -80,11 +71,8 @@ def learning_curve(
         UserError: if the file cannot be written.
     """
     measure = _measure([records])
-    guide_steps, stages = (
-        curve([records], name) for name in ("curriculum/guide_steps", "curriculum/stage")
-    )
-    has_curriculum = len(guide_steps[0]) > 0
-    figure, panels = _panels([3.0, 1.0, 0.8] if has_curriculum else [1.0])
+    lower = panels_of_who_acts(records)
+    figure, panels = _panels([3.0 if lower else 1.0, *(panel.height for panel in lower)])
     upper = panels[0]
     seeds = 0
     for policy in ("exploration", "combined"):
@@ -97,9 +85,8 @@ def learning_curve(
         (guide_interval or {}).get(measure),
     )
     _name_axis(upper, measure)
-    if has_curriculum:
-        _each_seed(panels[1], *guide_steps, "guide\nsteps h")
-        _each_seed(panels[2], *stages, "curriculum\nstage")
+    for axis, panel in zip(panels[1:], lower, strict=True):
+        panel.draw(axis)
     several = f" ({seeds} seeds)" if seeds > 1 else ""
     _finish(figure, panels, title + several, seeds, path)
 
@@ -108,6 +95,9 @@ def comparison(
     path: Path, runs: Mapping[str, Sequence[Sequence[Record]]], title: str = "Exploration-policy"
 ) -> None:
     """Draw the exploration-policy's success (else return) of several experiments.
+
+    Below it is the explorer's share of those in which the guide acts too, if any has a rule of
+    who acts other than h.
 
     Args:
         path: the PNG to write, 900 pixels wide and 600 high, more for a long legend.
@@ -119,23 +109,28 @@ def comparison(
     """
     measure = _measure([records for metrics in runs.values() for records in metrics])
     name = f"evaluation/exploration_{measure}"
-    curves = {}
-    for label, metrics in runs.items():
+    curves, shares, guide_steps = {}, {}, {}
+    for experiment, metrics in runs.items():
         steps, values = curve(metrics, name)
         seeds = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
-        curves[f"{label} ({seeds if len(steps) else 'not evaluated'})"] = steps, values
-    several_curves(path, curves, measure, title)
+        label = f"{experiment} ({seeds if len(steps) else 'not evaluated'})"
+        curves[label] = steps, values
+        shares[label], guide_steps[label] = (
+            curve(metrics, name) for name in (EXPLORER_SHARE, GUIDE_STEPS)
+        )
+    several_curves(path, curves, measure, title, shares=shares_to_draw(shares, guide_steps))
 
 
 def several_curves(
     path: Path,
-    curves: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    curves: Mapping[str, Arrays],
     measure: str,
     title: str,
     guide: Sequence[float] = (),
-    guide_steps: Mapping[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    guide_steps: Mapping[str, Arrays] | None = None,
+    shares: Mapping[str, Arrays] | None = None,
 ) -> None:
-    """Draw one measure of several experiments, and below it, if given, their guide steps h.
+    """Draw one measure of several experiments, and below it, if given, who acts in them.
 
     Args:
         path: the PNG to write, 900 pixels wide and 600 high, more for a long legend.
@@ -144,26 +139,47 @@ def several_curves(
         title: what stands above.
         guide: the guide's value, one a seed, for a dashed line.
         guide_steps: h of those that have any, under the names that ``curves`` has.
+        shares: the explorer's share of those of ``shares_to_draw``, under these names.
 
     Raises:
         UserError: if the file cannot be written.
     """
-    figure, panels = _panels([3.0, 1.0] if guide_steps else [1.0])
+    lower = [given for given in (guide_steps, shares) if given]
+    figure, panels = _panels([3.0 if lower else 1.0, *(1.0 for _ in lower)])
     for index, (label, (steps, values)) in enumerate(curves.items()):
         style = _style(index)
         _mean_and_band(panels[0], steps, values, label, marker="os^Dv<>"[index % 7], **style)
-        if guide_steps and label in guide_steps:
-            at, h = guide_steps[label]
-            panels[1].step(at, np.nanmean(h, axis=0), where="post", linewidth=1.8, **style)
+        for axis, given in zip(panels[1:], lower, strict=True):
+            if label in given:
+                at, of_seeds = given[label]
+                mean = np.nanmean(of_seeds, axis=0)
+                stairs = given is guide_steps
+                axis.plot(
+                    at, mean, drawstyle="steps-post" if stairs else None, linewidth=1.8, **style
+                )
     if len(guide):
         _guide_line(panels[0], np.array(guide, dtype=float)[:, None])
     _name_axis(panels[0], measure)
     if guide_steps:
-        highest = max(float(np.nanmax(h)) for _, h in guide_steps.values())
-        panels[1].set_ylim(-0.06 * highest, 1.15 * highest)
-        panels[1].set_ylabel("guide\nsteps h", fontsize=8)
-        panels[1].yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        every = np.concatenate([h.reshape(-1) for _, h in guide_steps.values()])
+        name_counts(panels[1], "guide\nsteps h", every)
+    if shares:
+        name_share(panels[-1])
     _finish(figure, panels, title, max((len(v) for _, v in curves.values()), default=0), path)
+
+
+def shares_to_draw(
+    shares: Mapping[str, Arrays], guide_steps: Mapping[str, Arrays]
+) -> dict[str, Arrays]:
+    """The explorer's share where the guide acts too; nothing where h says it all.
+
+    Args:
+        shares: of each experiment, as far as it is known.
+        guide_steps: h of each experiment, as far as it is known.
+    """
+    shared = {label: share for label, share in shares.items() if is_shared(share)}
+    by_h = {label for label, steps in guide_steps.items() if has_guide_steps(steps)}
+    return shared if set(shared) - by_h else {}
 
 
 def _style(index: int) -> dict[str, Any]:
@@ -180,7 +196,7 @@ def _measure(metrics: Sequence[Sequence[Record]]) -> str:
     return "success" if np.isfinite(success).any() else "return"
 
 
-def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
+def _panels(heights: Sequence[float]) -> "tuple[Figure, list[Axes]]":
     figure = new_figure(*INCHES)
     panels = figure.subplots(
         len(heights), 1, sharex=True, squeeze=False, height_ratios=list(heights)
@@ -195,7 +211,7 @@ def _panels(heights: Sequence[float]) -> tuple[Figure, list[Axes]]:
 
 
 def _mean_and_band(
-    axis: Axes, steps: np.ndarray, values: np.ndarray, label: str, **style: object
+    axis: "Axes", steps: np.ndarray, values: np.ndarray, label: str, **style: object
 ) -> None:
     """A line for the mean over seeds and, for several seeds, a band for its 95 % interval."""
     columns = [column[np.isfinite(column)].tolist() for column in values.T]
@@ -212,7 +228,7 @@ def _mean_and_band(
         )
 
 
-def _guide_line(axis: Axes, values: np.ndarray, interval: Sequence[float] | None = None) -> None:
+def _guide_line(axis: "Axes", values: np.ndarray, interval: Sequence[float] | None = None) -> None:
     """A dashed line at the guide's last evaluation, its mean over seeds; a band around it.
 
     The band is over the seeds, if there are several, else the interval that is given.
@@ -226,37 +242,16 @@ def _guide_line(axis: Axes, values: np.ndarray, interval: Sequence[float] | None
             axis.axhspan(band[0], band[1], color=GUIDE_COLOUR, alpha=0.1, linewidth=0)
 
 
-def _each_seed(axis: Axes, steps: np.ndarray, values: np.ndarray, name: str) -> None:
-    """A stair line for each seed, and where there are several, a bold one for their mean."""
-    several = len(values) > 1
-    for row in values:
-        kept = np.isfinite(row)
-        axis.step(
-            steps[kept],
-            row[kept],
-            where="post",
-            color=COLOURS[2],
-            linewidth=1.0 if several else 1.8,
-            alpha=0.45 if several else 1.0,
-        )
-    if several:
-        kept = np.isfinite(values).any(axis=0)
-        mean = np.nanmean(values[:, kept], axis=0)
-        axis.step(steps[kept], mean, where="post", color=COLOURS[2], linewidth=1.8)
-    axis.set_ylabel(name, fontsize=8)
-    axis.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    highest = np.nanmax(values) if np.isfinite(values).any() else 0.0
-    axis.set_ylim(-0.06 * max(highest, 1.0), 1.15 * max(highest, 1.0))  # a line at 0 is seen
-
-
-def _name_axis(axis: Axes, measure: str) -> None:
+def _name_axis(axis: "Axes", measure: str) -> None:
     axis.set_ylabel(AXIS_NAMES[measure], fontsize=9)
     if measure == "success":
         axis.set_ylim(-0.03, 1.03)
 
 
-def _finish(figure: Figure, panels: list[Axes], title: str, seeds: int, path: Path) -> None:
+def _finish(figure: "Figure", panels: "list[Axes]", title: str, seeds: int, path: Path) -> None:
     """Title, what the lines are, axis of steps, legend beside the data, and the file."""
+    from matplotlib.ticker import EngFormatter
+
     figure.suptitle(title, fontsize=11, fontweight="bold")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:

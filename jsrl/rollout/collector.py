@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from numpy.typing import NDArray
+from torch import Tensor
 
-from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics
+from jsrl.core.arbitration import Arbiter, ArbiterInForce, Critics, GuideValues
 from jsrl.core.episodes import Episode
 from jsrl.core.observations import Observation
 from jsrl.core.protocols import Curriculum, Guide, Policy
@@ -20,7 +21,7 @@ from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments, Step
-from jsrl.rollout.resume import replay
+from jsrl.rollout.resume import remind, replay
 from jsrl.rollout.stepper import Stepper, Watched
 
 __all__ = ["Collector", "Episode"]
@@ -70,9 +71,20 @@ class Collector(Watched):
         """The explorer's share in what was done in the last step, for each seed; 1 before any."""
         if self._latest is None:
             return np.ones(self._stepper.shape[0])
+        _, share = self.shares_of_last_step
+        return share.reshape(self._stepper.shape).mean(1, dtype=np.float64)
+
+    @property
+    def shares_of_last_step(
+        self,
+    ) -> tuple[Int[NDArray[np.int64], " N"], Shaped[NDArray[Any], " N"]]:
+        """Of each environment: how many steps of its episode were before, the explorer's share.
+
+        Both arrays are the last step's own, and stay as they are.
+        """
+        assert self._latest is not None, "there is a last step once there was one"
         share = self._latest.share
-        found = ~self._latest.by_guide if share is None else share
-        return found.reshape(self._stepper.shape).mean(1, dtype=np.float64)
+        return self._latest.times, ~self._latest.by_guide if share is None else share
 
     @property
     def guide_alone(self) -> bool:
@@ -83,9 +95,29 @@ class Collector(Watched):
     def guide_alone(self, alone: bool) -> None:
         self._stepper.guide_alone = alone
 
-    def follow(self, rule: Arbiter, critics: Critics | None = None) -> None:
-        """Let a rule settle who acts; JSRL's handover does without one. Before the first step."""
-        self._stepper.follow(ArbiterInForce(rule, critics), learns=True)
+    def follow(
+        self,
+        rule: Arbiter,
+        critics: Critics | None = None,
+        guide_values: GuideValues | None = None,
+        *,
+        foresees: bool = False,
+    ) -> None:
+        """Let a rule settle who acts; JSRL's handover does without one. Before the first step.
+
+        Args:
+            rule: the rule.
+            critics: of the learner, where the rule needs values.
+            guide_values: of the guide, where the rule needs them.
+            foresees: whether moments say what the guide would do in the successors.
+        """
+        in_force = ArbiterInForce(rule, critics, guide_values=guide_values)
+        self._stepper.follow(in_force, learns=True, foresees=foresees)
+
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]]) -> None:
+        """Show the rule of who acts the dataset's episodes, if it begins with them."""
+        if self._stepper.arbitration is not None:
+            self._stepper.arbitration.trust(episodes)
 
     def arbiter_in_force(self) -> ArbiterInForce | None:
         """The rule with what it has learnt so far; None where the clock alone decides."""
@@ -183,6 +215,8 @@ class Collector(Watched):
         # Of an episode that strayed there is no end to learn from.
         stepper.finished = ~started & (self._numbers >= 0)
         stepper.some_ended = bool(stepper.ended.any())
+        if guide is not None:
+            self._load_foresight(state, guide)
         self._streams.load_state_dict(state["streams"])
         return [int(i) for i in np.flatnonzero(strayed)]
 
@@ -194,7 +228,20 @@ class Collector(Watched):
         if rule is None:
             return {}
         asked = torch.from_numpy(self._asked[:, :steps] & since_reset)
-        return {"arbiter": rule.state_dict(), "asked": asked}
+        found = {"arbiter": rule.state_dict(), "asked": asked}
+        foresight = self._stepper.foresight
+        return found if foresight is None else found | {"foresight": foresight.state_dict()}
+
+    def _load_foresight(self, state: dict[str, Any], guide: Guide) -> None:
+        """Restore what the guide has answered to what is observed now, and remind it of that."""
+        stepper = self._stepper
+        if stepper.foresight is None:
+            return
+        stepper.foresight.load_state_dict(state["foresight"])
+        # Where an episode has strayed, another one begins.
+        stepper.foresight.known &= ~stepper.by_seed(stepper.ended)
+        if stepper.remembers and stepper.foresight.known.any():
+            remind(guide, stepper.seen(), stepper.foresight.known)
 
     def _load_rule(self, state: dict[str, Any]) -> Bool[NDArray[np.bool_], "N T"] | None:
         """Where the guide was asked in the episodes under way; None if that follows from h."""

@@ -47,6 +47,11 @@ class LearnerCritics:
 
     def __init__(self, learner: Any) -> None:
         self._learner = learner
+        # Looked at once, so that an update that asks critics can be compiled.
+        self._has_twins = isinstance(learner, HasTwinValues)
+        self._predicts = isinstance(learner, PredictsValues)
+        self._has_targets = isinstance(learner, HasTargetValues)
+        self._values_states = isinstance(learner, ValuesStates)
 
     @torch.no_grad()
     def q(
@@ -54,29 +59,35 @@ class LearnerCritics:
     ) -> Float[Tensor, "S K E"]:
         """Q(s, a) of each critic."""
         learner = self._learner
-        if isinstance(learner, HasTwinValues):
-            return learner.twin_values(observation, action)
-        if isinstance(learner, PredictsValues):
-            return learner.predict(observation, action)["critic"].unsqueeze(1)
-        return self.target_q(observation, action)
+        found: Tensor
+        if self._has_twins:
+            found = learner.twin_values(observation, action)
+        elif self._predicts:
+            found = learner.predict(observation, action)["critic"].unsqueeze(1)
+        else:
+            found = self.target_q(observation, action)
+        return found
 
     @torch.no_grad()
     def target_q(
         self, observation: Observation, action: Shaped[Tensor, "S E *A"]
     ) -> Float[Tensor, "S K E"]:
         """Q(s, a) of each target critic; of the critics where there are no targets."""
-        learner = self._learner
-        if isinstance(learner, HasTargetValues):
-            return learner.target_values(observation, action)
-        return self.q(observation, action)
+        if not self._has_targets:
+            return self.q(observation, action)
+        found: Tensor = self._learner.target_values(observation, action)
+        return found
 
     @torch.no_grad()
     def v(self, observation: Observation) -> Float[Tensor, "S E"]:
         """V(s); the least Q of what the policy would do where the learner has no V."""
         learner = self._learner
-        if isinstance(learner, ValuesStates):
-            return learner.values(observation)
+        found: Tensor
+        if self._values_states:
+            found = learner.values(observation)
+            return found
         action = learner.policy().act(observation, None)
-        if isinstance(learner, PredictsValues):
-            return learner.predict(observation, action)["value"]
+        if self._predicts:
+            found = learner.predict(observation, action)["value"]
+            return found
         return self.q(observation, action).amin(1)

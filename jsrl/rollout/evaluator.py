@@ -45,6 +45,12 @@ class Evaluation:
             self.returns[:, :episodes], self.successes[:, :episodes], self.lengths[:, :episodes]
         )
 
+    def after(self, episodes: int) -> "Evaluation":
+        """Those that follow the first so many; there may be none."""
+        return Evaluation(
+            self.returns[:, episodes:], self.successes[:, episodes:], self.lengths[:, episodes:]
+        )
+
 
 class Evaluator(Watched):
     """Runs evaluation episodes for S seeds, E at a time each.

@@ -46,7 +46,7 @@ class Hindsight:
 
     Raises:
         UserError: if the environment has no ``compute_reward`` or no goals, k is negative, or the
-            store is one of n-step returns.
+            store is one of n-step returns or of the guide's actions.
     """
 
     def __init__(
@@ -74,6 +74,12 @@ class Hindsight:
             raise UserError(
                 f"replay.relabel=her is for single steps, and n_step={store.n_step}: rewards in "
                 "between would belong to other goals; set n_step to 1"
+            )
+        if store.layout.next_guide:
+            raise UserError(
+                "replay.relabel=her gives transitions other goals, under which it is not known "
+                "what the guide would do; leave replay.relabel out, or take a rule of who acts "
+                "that makes no targets"
             )
         if k < 0:
             raise UserError(f"k={k} goals from hindsight for each real one; 0 or more was expected")

@@ -1,8 +1,10 @@
 """Offline transitions, which are the same for all seeds: stored once, and gathered by index."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from jsrl.core.returns import ReturnsToGo
@@ -65,6 +67,8 @@ class OfflineStore:
             rows[:, self.layout.column(RETURN_TO_GO)] = _to_the_end(data, returns_to_go)
         if members:
             rows[:, self.layout.column(MEMBER)] = NO_MEMBER
+        self._last = torch.from_numpy(last)
+        self._next_guide: Float[Tensor, "S N A"] | None = None
         self._device = device
         self._rows = torch.from_numpy(rows).to(device)
         self._frames: dict[str, Tensor] = {}
@@ -76,9 +80,18 @@ class OfflineStore:
     def __len__(self) -> int:
         return len(self._rows)
 
+    def keep_guide_actions(self, actions: Shaped[Tensor, "S N *A"]) -> None:
+        """Hold what the guide of each seed would do in the successor of each transition."""
+        found = actions[:, self._last].float()
+        self._next_guide = found.reshape(*found.shape[:2], self.layout.action_size).to(self._device)
+        self.layout = replace(self.layout, next_guide=True)
+
     def packed(self, indices: Int[Tensor, "S B"]) -> PackedTransitions:
         """The transitions at ``indices`` (on this store's device)."""
         rows = self._rows.index_select(0, indices.reshape(-1)).unflatten(0, indices.shape)
+        if self._next_guide is not None:
+            wide = indices.unsqueeze(-1).expand(-1, -1, self.layout.action_size)
+            rows = torch.cat([rows, self._next_guide.gather(1, wide)], -1)
         if not self._frames:
             return PackedTransitions(rows, {}, {})
         flat = indices.cpu().reshape(-1)

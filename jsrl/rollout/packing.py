@@ -45,6 +45,8 @@ class RowLayout:
         chooses: whether actions are choices.
         returns_to_go: whether there is a column for the return-to-go.
         members: whether there is a column for which of several guides acted.
+        next_guide: whether there are columns for what the guide would do in the successor, the last
+            ones.
     """
 
     vector_size: int
@@ -52,6 +54,7 @@ class RowLayout:
     chooses: bool
     returns_to_go: bool = False
     members: bool = False
+    next_guide: bool = False
 
     @classmethod
     def of(
@@ -61,11 +64,12 @@ class RowLayout:
         *,
         returns_to_go: bool = False,
         members: bool = False,
+        next_guide: bool = False,
     ) -> "RowLayout":
         """The layout for an environment."""
         chooses = not isinstance(actions, BoxActions)
         size = 1 if chooses else actions.size
-        return cls(observation.size, size, chooses, returns_to_go, members)
+        return cls(observation.size, size, chooses, returns_to_go, members, next_guide)
 
     @property
     def vector(self) -> slice:
@@ -92,8 +96,14 @@ class RowLayout:
         return (*SCALARS, *(name for name, asked in asked_for if asked))
 
     @property
+    def next_guide_action(self) -> slice:
+        """What the guide would do in the successor; empty without ``next_guide``."""
+        start = self.scalars + len(self.scalar_names)
+        return slice(start, start + self.next_guide * self.action_size)
+
+    @property
     def width(self) -> int:
-        return self.scalars + len(self.scalar_names)
+        return self.next_guide_action.stop
 
     def column(self, name: str) -> int:
         """The column of one of ``scalar_names``."""
@@ -111,16 +121,19 @@ class PackedTransitions:
     def unpack(self, layout: RowLayout) -> TransitionBatch:
         """The minibatch as named tensors, which are views of the rows."""
         rows = self.rows
-        action = rows[..., layout.action]
-        scalars = dict(
-            zip(layout.scalar_names, rows[..., layout.scalars :].unbind(-1), strict=True)
-        )
+        action, next_guide = rows[..., layout.action], rows[..., layout.next_guide_action]
+        if layout.chooses:
+            action = action[..., 0].long()
+            next_guide = next_guide[..., 0].long() if layout.next_guide else next_guide
+        columns = rows[..., layout.scalars : layout.next_guide_action.start]
+        scalars = dict(zip(layout.scalar_names, columns.unbind(-1), strict=True))
         return TransitionBatch(
             observation=Observation(rows[..., layout.vector], self.images),
-            action=action[..., 0].long() if layout.chooses else action,
+            action=action,
             next_observation=Observation(rows[..., layout.next_vector], self.next_images),
             **scalars,
             side_by_side=None if layout.chooses else rows[..., : layout.action.stop],
+            next_guide=next_guide if layout.next_guide else None,
         )
 
 

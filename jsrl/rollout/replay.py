@@ -39,8 +39,6 @@ class Replay:
             raise UserError(
                 f"online.offline_fraction={offline_fraction} must lie in [0, 1] or be 'merged'"
             )
-        stores = [store for store in (offline, online) if store is not None]
-        self._layout: RowLayout = stores[0].layout
         self.offline = offline
         self.online = online
         self.batch_size = batch_size
@@ -50,7 +48,14 @@ class Replay:
 
     def sample(self, streams: Streams) -> TransitionBatch:
         """A minibatch of every seed, ``[S, B]``."""
-        return self._packed(streams).unpack(self._layout)
+        return self._packed(streams).unpack(self._layout())
+
+    def _layout(self) -> RowLayout:
+        """Of the rows, which is the same in both stores once the guide has been asked."""
+        if self.online is not None:
+            return self.online.layout
+        assert self.offline is not None
+        return self.offline.layout
 
     def _packed(self, streams: Streams) -> PackedTransitions:
         offline, online = self.offline, self.online

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Shaped
 from numpy.typing import NDArray
+from torch import Tensor
 
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation
@@ -60,7 +61,11 @@ def replay(
             if asked is not None:
                 led = asked[everywhere, np.maximum(times, 0)]
             guided = acting & led
-            _remind(stepper, guide, observation, start == t, seeds, guided)
+            if (start == t).any():
+                stepper.begin_guide(guide, start == t, seeds)
+            if guided.any():
+                seen = observation.arranged(*stepper.shape).to(stepper.device)
+                remind(guide, seen, stepper.by_seed(guided))
         past = history[everywhere, np.maximum(t - start, 0)]
         idle = stepper.idle_actions(len(acting))
         step = environments.step(np.where(_wide(acting, past), past, idle))
@@ -79,23 +84,12 @@ def same(one: Observation, other: Observation) -> Bool[NDArray[np.bool_], " N"]:
     return found
 
 
-def _remind(
-    stepper: Stepper,
-    guide: Guide,
-    observation: Observation,
-    begins: NDArray[np.bool_],
-    seeds: list[int],
-    acts: NDArray[np.bool_],
-) -> None:
-    """Show a guide with memory what it saw in a replayed episode."""
-    if begins.any():
-        stepper.begin_guide(guide, begins, seeds)
-    if acts.any():
-        seen = observation.arranged(*stepper.shape).to(stepper.device)
-        if isinstance(guide, SeesAgain):
-            guide.see_again(seen, stepper.by_seed(acts))
-        else:
-            guide.act(seen, None, stepper.by_seed(acts))
+def remind(guide: Guide, seen: Observation, mask: Bool[Tensor, "S E"]) -> None:
+    """Show a guide with memory what it saw, ``[S, E]``, in some rows of a replayed episode."""
+    if isinstance(guide, SeesAgain):
+        guide.see_again(seen, mask)
+    else:
+        guide.act(seen, None, mask)
 
 
 def _wide(mask: NDArray[np.bool_], actions: NDArray[Any]) -> NDArray[np.bool_]:

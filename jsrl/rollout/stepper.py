@@ -19,10 +19,12 @@ from torch import Tensor
 
 from jsrl.core.arbitration import (
     GUIDE,
+    TAKEOVER,
     ArbiterInForce,
     Beginning,
     DecidesByClock,
     Decision,
+    mixed,
 )
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation, zeros_of
@@ -33,6 +35,7 @@ from jsrl.core.protocols import (
     HearsOfEnds,
     Policy,
     StepObserver,
+    TakesOver,
     WatchesFrames,
 )
 from jsrl.core.specs import BoxActions, EnvSpec
@@ -40,7 +43,8 @@ from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
 from jsrl.envs.make import Environments, Step
 from jsrl.jumpstart.arbiters import Handover
-from jsrl.rollout.arbitration import Arbitration, mixed
+from jsrl.rollout.arbitration import Arbitration
+from jsrl.rollout.foresight import Foresight
 
 
 class Stepper:
@@ -81,6 +85,8 @@ class Stepper:
         """Where the episode before has come to its end, of those that are begun next."""
         self.arbitration: Arbitration | None = None
         """The rule of who acts; None where the clock alone says so."""
+        self.foresight: Foresight | None = None
+        """What the guide would do in what is observed now; None where it is not asked before."""
         self.guide_alone = False
         """Whether h alone counts for now, whatever the rule is."""
         self.remembers = False
@@ -91,16 +97,21 @@ class Stepper:
         self._members: NDArray[np.int64] | None = None
         self._watcher: WatchesFrames | None = None
 
-    def follow(self, arbiter: ArbiterInForce | None, *, learns: bool) -> None:
+    def follow(
+        self, arbiter: ArbiterInForce | None, *, learns: bool, foresees: bool = False
+    ) -> None:
         """Let a rule settle who acts in the episodes that begin from now on.
 
         Args:
             arbiter: the rule; None for JSRL's handover after h steps.
             learns: whether the rule hears how episodes ended.
+            foresees: whether the guide is asked after every step what it would do next.
         """
         rule = Handover() if arbiter is None else arbiter.rule
         self.arbitration = None
-        if isinstance(rule, DecidesByClock):
+        actions = self.spec.actions
+        self.foresight = Foresight(actions, self.shape, self.device) if foresees else None
+        if isinstance(rule, DecidesByClock) and not foresees:
             self._clock_rule = rule
         elif arbiter is not None:
             self.arbitration = Arbitration(arbiter, self.shape, learns=learns)
@@ -201,7 +212,7 @@ class Stepper:
             by_guide = self._nowhere if guide is None else self.guide_acts()
             with watched or nullcontext():
                 actions = self._act(explorer, guide, streams, by_guide, explores)
-            self.asked = by_guide
+            self.asked = by_guide if self.foresight is None else self.episodes >= 0
             if rule is not None:
                 rule.took_part(by_guide)
         else:
@@ -224,7 +235,10 @@ class Stepper:
             # Episodes and stages are changed in place when the next ones begin.
             episodes, stages = self.episodes.copy(), self.stages.copy()
             self.observer.acted(replace(moment, episodes=episodes, stages=stages))
-        return moment, self.take(actions)
+        step = self.take(actions)
+        if self.foresight is not None and guide is not None:
+            moment.next_guide = self._foresee(self.foresight, guide, streams, step)
+        return moment, step
 
     def take(self, actions: Shaped[NDArray[Any], "N *A"]) -> Step:
         """Step every environment with actions that are known, and move the clocks on."""
@@ -265,9 +279,10 @@ class Stepper:
         explorer_is_needed = explores or bool(((self.episodes >= 0) & ~by_guide).any())
         if explorer is not None and explorer_is_needed:
             chosen = explorer.act(seen, streams if explores else None)
-        if guide is not None and by_guide.any():
+        asked = by_guide if self.foresight is None else self.episodes >= 0
+        if guide is not None and asked.any():
             mask = self.by_seed(by_guide)
-            guided = self._ask(guide, seen, streams, mask)
+            guided = self._guided(guide, seen, streams, self.by_seed(asked))
             if chosen is None:
                 chosen = guided
             else:
@@ -289,8 +304,10 @@ class Stepper:
     ) -> tuple[Shaped[NDArray[Any], "N *A"], Float[NDArray[np.float32], " N"]]:
         """What is done as the rule says, and the explorer's share in it."""
         seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
-        compares = GUIDE in rule.rule.needs and bool(counts.any())
-        guided = self._ask(guide, seen, streams, counts) if compares else None
+        takeover = self._takeover(guide) if explores and TAKEOVER in rule.rule.needs else None
+        compares = GUIDE in rule.rule.needs or self.foresight is not None
+        compares = compares and bool(counts.any())
+        guided = self._guided(guide, seen, streams, counts) if compares else None
         moment = Decision(
             observation=seen,
             times=self.by_seed(self.clock),
@@ -301,25 +318,61 @@ class Stepper:
             guide=guided,
             explorer=own,
             critics=rule.critics,
+            guide_values=rule.guide_values,
+            takeover=takeover,
         )
         share = rule.decide(moment, streams)
         mask = share < 1
         if guided is None and mask.any():
-            guided = self._ask(guide, seen, streams, mask)
+            guided = self._ask(guide, seen, streams, mask, shown=takeover is not None)
         rule.took_part(mask.numpy().reshape(-1))
         if rule.learns:
             rule.step += self.shape[1]
         self.asked = (counts if compares else mask).numpy().reshape(-1)
-        done = mixed(own, guided, share)
+        done = own if guided is None else mixed(own, guided, share)
         actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
         return self._standing_still(actions), share.numpy().reshape(-1)
 
-    def _ask(
+    def _takeover(self, guide: Guide) -> Int[Tensor, "S E"]:
+        """Whether the guide asks to act or gives back, once it has seen where things stand."""
+        assert isinstance(guide, TakesOver), "a run with another guide has been refused"
+        self._show()
+        return guide.takeover()
+
+    def _guided(
         self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]
     ) -> Shaped[Tensor, "S E *A"]:
+        """What the guide does where ``mask``; it is not asked again where it was foreseen."""
+        if self.foresight is None:
+            return self._ask(guide, seen, streams, mask)
+        return self.foresight.complete(mask, lambda rows: self._ask(guide, seen, streams, rows))
+
+    def _foresee(
+        self, foresight: Foresight, guide: Guide, streams: Streams, step: Step
+    ) -> Shaped[NDArray[Any], "N *A"]:
+        """What the guide would do in what the step has led to, unless that is the task's end."""
+        mask = self.by_seed((self.episodes >= 0) & ~step.terminated)
+        seen, goes_on = self.seen(), self.by_seed(~self.ended)
+        found = foresight.look(mask, goes_on, lambda rows: self._ask(guide, seen, streams, rows))
+        actions: NDArray[Any] = found.cpu().numpy().reshape(len(self.ended), *found.shape[2:])
+        return actions
+
+    def _ask(
+        self,
+        guide: Guide,
+        seen: Observation,
+        streams: Streams,
+        mask: Bool[Tensor, "S E"],
+        shown: bool = False,
+    ) -> Shaped[Tensor, "S E *A"]:
+        """What the guide would do, once it has been shown where things stand, if it looks."""
+        if not shown:
+            self._show()
+        return guide.act(seen, streams, mask)
+
+    def _show(self) -> None:
         if self._watcher is not None:
             self._watcher.show(self.environments.render())
-        return guide.act(seen, streams, mask)
 
     def _begin_rule(
         self, rule: Arbitration, mask: Bool[NDArray[np.bool_], " N"], streams: Streams

@@ -2,6 +2,8 @@
 
 ``collect/guide_fraction`` is the share of steps in which the guide acted alone, and
 ``collect/explorer_share`` the explorer's mean share in what was done, mixed actions included.
+``explorer_share/tenth_1`` to ``tenth_10`` are that share in the first to the last tenth of the
+episodes' time limit, in runs with a guide.
 Of the training episodes that ended, ``collect/return``, ``collect/success`` and ``collect/length``
 are means over all. They are also told apart by who acted: ``collect/combined_*`` are means over
 the episodes in which the guide took part in one step or more, and ``collect/exploration_*`` over
@@ -19,6 +21,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from jsrl.rollout.collector import Episode
+from jsrl.rollout.episode_shares import EpisodeShares
 
 COLUMNS = 3
 UNKNOWN = -1.0
@@ -29,10 +32,13 @@ class Tracker:
 
     Args:
         num_seeds: S.
+        time_limit: H of the episodes, in steps, over which the explorer's share is followed; None
+            where it is not.
     """
 
-    def __init__(self, num_seeds: int) -> None:
+    def __init__(self, num_seeds: int, time_limit: int | None = None) -> None:
         self._num_seeds = num_seeds
+        self._in_episodes = None if time_limit is None else EpisodeShares(num_seeds, time_limit)
         self._episodes: list[list[list[float]]] = []
         self._guide_share: NDArray[np.float64] = np.zeros(num_seeds)
         self._explorer_share: NDArray[np.float64] = np.zeros(num_seeds)
@@ -44,8 +50,16 @@ class Tracker:
         episodes: Sequence[Episode],
         guide_share: Float[NDArray[np.float32], " S"],
         explorer_share: Float[NDArray[np.float64], " S"] | None = None,
+        of_environments: tuple[NDArray[np.int64], NDArray[Any]] | None = None,
     ) -> None:
-        """One step: the episodes that ended, where the guide acted, and the explorer's share."""
+        """One step of the environments.
+
+        Args:
+            episodes: those that ended.
+            guide_share: in how many of a seed's environments the guide acted.
+            explorer_share: the explorer's, in what was done.
+            of_environments: ``Collector.shares_of_last_step``.
+        """
         for episode in episodes:
             success = math.nan if episode.success is None else episode.success
             self._episodes[episode.seed_index].append(
@@ -58,6 +72,8 @@ class Tracker:
         if explorer_share is not None:
             self._explorer_share += explorer_share
             self._steps_with_share += 1
+        if self._in_episodes is not None and of_environments is not None:
+            self._in_episodes.add(*of_environments)
         self._steps += 1
 
     def take(self) -> dict[str, list[float]]:
@@ -68,6 +84,8 @@ class Tracker:
         if self._steps_with_share:
             mean = self._explorer_share / self._steps_with_share
             values["collect/explorer_share"] = mean.tolist()
+        if self._steps and self._in_episodes is not None:
+            values |= self._in_episodes.take()
         values |= self._means("collect/", (0.0, 1.0, UNKNOWN))
         values |= self._means("collect/combined_", (1.0,))
         values |= self._means("collect/exploration_", (0.0,))
@@ -90,6 +108,7 @@ class Tracker:
             "steps": self._steps,
             "explorer_share": self._explorer_share.tolist(),
             "steps_with_share": self._steps_with_share,
+            "in_episodes": None if self._in_episodes is None else self._in_episodes.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -103,6 +122,10 @@ class Tracker:
         nothing = [0.0] * self._num_seeds
         self._explorer_share = np.array(state.get("explorer_share", nothing), np.float64)
         self._steps_with_share = state.get("steps_with_share", 0)
+        # Nor where in an episode it was.
+        in_episodes = state.get("in_episodes")
+        if self._in_episodes is not None and in_episodes is not None:
+            self._in_episodes.load_state_dict(in_episodes)
 
     def _clear(self) -> None:
         self._episodes = [[] for _ in range(self._num_seeds)]

@@ -43,6 +43,7 @@ class TransitionStore:
         returns_to_go: how returns to the end of an episode are worked out, once it has ended; None
             leaves them out.
         members: whether to keep which of several guides acted.
+        next_guide: whether to keep what the guide would do in the successors.
 
     Raises:
         UserError: for values out of range, or a folder that cannot hold the images.
@@ -62,6 +63,7 @@ class TransitionStore:
         directory: Path | None = None,
         returns_to_go: ReturnsToGo | None = None,
         members: bool = False,
+        next_guide: bool = False,
     ) -> None:
         if n_step < 1:
             raise UserError(f"n_step={n_step} must be at least 1, the number of steps of a return")
@@ -75,7 +77,11 @@ class TransitionStore:
         self.discount = discount
         self.device = device
         self.layout = RowLayout.of(
-            spec, actions, returns_to_go=returns_to_go is not None, members=members
+            spec,
+            actions,
+            returns_to_go=returns_to_go is not None,
+            members=members,
+            next_guide=next_guide,
         )
         self._returns_to_go = returns_to_go
         self._rows = torch.zeros(num_seeds, capacity, self.layout.width, device=device)
@@ -85,11 +91,15 @@ class TransitionStore:
         # The rows of one step, all of which are written before they are stored, and where.
         self._step = np.zeros((num_seeds, num_envs, self.layout.width), np.float32)
         flat = self._step.reshape(num_seeds * num_envs, -1)
-        self._vector, self._action, self._next_vector = (
+        layout = self.layout
+        self._vector, self._action, self._next_vector, self._next_guide = (
             flat[:, columns]
-            for columns in (self.layout.vector, self.layout.action, self.layout.next_vector)
+            for columns in (
+                *(layout.vector, layout.action, layout.next_vector),
+                layout.next_guide_action,
+            )
         )
-        self._scalars = [flat[:, column] for column in range(self.layout.scalars, flat.shape[1])]
+        self._scalars = [flat[:, layout.column(name)] for name in layout.scalar_names]
         # The successors with which the newest transitions were stored.
         self._newest = Observation(torch.zeros(num_seeds * num_envs, spec.size))
         self._segments = Segments(num_seeds, num_envs, capacity)
@@ -115,7 +125,7 @@ class TransitionStore:
         Raises:
             UserError: if a memory-mapped store runs out of room. Nothing is stored then.
         """
-        shape = self._step.shape[:2]
+        shape, layout = self._step.shape[:2], self.layout
         follows = self._follow(moment.observation)
         if self._images is not None:
             before, after = moment.observation.arranged(*shape), step.observation.arranged(*shape)
@@ -138,6 +148,9 @@ class TransitionStore:
         )
         for column, value in zip(self._scalars, values, strict=True):
             column[...] = value
+        if layout.next_guide:
+            assert moment.next_guide is not None, "a store of the guide's actions is given them"
+            self._next_guide[...] = moment.next_guide.reshape(self._next_guide.shape)
         self._write(self._step)
         over = self._segments.add(follows, ended.reshape(shape) if some_ended else None)
         if self._returns_to_go is not None:
@@ -269,7 +282,8 @@ class TransitionStore:
     ) -> Float[Tensor, "S B width"]:
         """One row for each stretch of ``steps`` + 1 transitions, from its first and its last."""
         layout, rows = self.layout, first.clone()
-        rows[..., layout.next_vector] = last[..., layout.next_vector]
+        for columns in (layout.next_vector, layout.next_guide_action):
+            rows[..., columns] = last[..., columns]
         for name in ("terminated", "truncated"):
             rows[..., layout.column(name)] = last[..., layout.column(name)]
         rows[..., layout.column("reward")] = self._return(indices, steps)

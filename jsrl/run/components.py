@@ -9,11 +9,13 @@ import numpy as np
 import torch
 from torch import nn
 
+from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
 from jsrl.core.protocols import (
+    BootstrapsFromActions,
     Consumes,
     FreezesSeeds,
     Guide,
@@ -24,27 +26,29 @@ from jsrl.core.protocols import (
     Policy,
     SavablePolicy,
     StartsFromState,
+    TakesOver,
 )
-from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions
-from jsrl.jumpstart.arbiters import arbiters, build_arbiter
+from jsrl.jumpstart.arbiters import build_arbiter
 from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
+from jsrl.learners import learners
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
 from jsrl.networks.saved_policies import describe_policy, unsavable_because
 from jsrl.rollout.collector import Collector
 from jsrl.rollout.critics import LearnerCritics
 from jsrl.rollout.evaluator import Evaluator
+from jsrl.rollout.foresight import in_successors
 from jsrl.rollout.hindsight import Hindsight
 from jsrl.rollout.on_policy import OnPolicyRunner
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
 from jsrl.rollout.runner import Runner
 from jsrl.rollout.transition_store import TransitionStore
-from jsrl.run.arbiter_checks import refuse_without_values
+from jsrl.run.arbiter_checks import check_targets, learns_from_data, refuse_without_values
 from jsrl.run.build import (
     build_dataset,
     build_guide,
@@ -54,6 +58,7 @@ from jsrl.run.build import (
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
+from jsrl.run.guide_values import guide_values
 from jsrl.run.starting_networks import networks_of_guides_run
 from jsrl.run.stores import offline_store, online_store
 from jsrl.settings.schema import TrainConfig
@@ -80,7 +85,7 @@ class Components:
         self._check_time_limit()
         self._check_curriculum()
         self.arbiter = build_arbiter(config.arbiter)
-        self._check_mixing()
+        config.arbiter.check_environment(self.spec)
         config.learner.check_environment(self.spec)
         self.sources = Sources(config.seeds, config.nondeterminism)
         # Of evaluations: their start states, and the guide steps of their episodes.
@@ -90,6 +95,9 @@ class Components:
             config.guide, config.env, self.spec, config.seeds, self.device
         )
         self._check_start()
+        if TAKEOVER in self.arbiter.needs and isinstance(self.guide, TakesOver):
+            self.guide.listen(config.arbiter.signals())
+        check_targets(config, self.arbiter, learners[config.learner.kind].make, self.guide)
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
         self.guide_learner = (
@@ -97,6 +105,11 @@ class Components:
         )
         self.learner = self._learner("exploration")
         refuse_without_values(self.arbiter, config.arbiter, config.learner, type(self.learner))
+        self.foresees = check_targets(config, self.arbiter, type(self.learner), self.guide)
+        rule, learner = self.arbiter, self.learner
+        if self.foresees and isinstance(rule, HasTarget):
+            assert isinstance(learner, BootstrapsFromActions), "check_targets has seen to it"
+            learner.bootstrap_by(rule, LearnerCritics(learner))
         self.offline = offline_store(
             config, self.spec, self.dataset, self.learner.needs, self.device
         )
@@ -104,7 +117,13 @@ class Components:
         self.offline_draws = self.sources.streams("learner", "offline")
         self._asked: gym.Env[Any, Any] | None = None
         self.runner = self._runner()
-        self.runner.collector.follow(self.arbiter, LearnerCritics(self.learner))
+        own_values = guide_values(
+            *(config, self.arbiter.needs, self.guide_learner, self.learner),
+            *(self.spec, self.device),
+        )
+        self.runner.collector.follow(
+            self.arbiter, LearnerCritics(self.learner), own_values, foresees=self.foresees
+        )
         self.evaluator = Evaluator(
             Environments(self.settings, len(config.seeds) * config.evaluation.num_envs),
             self.spec,
@@ -149,6 +168,14 @@ class Components:
         episodes = np.searchsorted(starts, np.arange(end), side="right") - 1
         monitor.record_data(self.dataset.data.take(np.arange(end)), starts[episodes])
 
+    def trust_data(self) -> None:
+        """Show the rule of who acts the episodes of the dataset, if it begins with them."""
+        if self.dataset is None or DATA not in self.arbiter.needs:
+            return
+        vectors = torch.from_numpy(self.dataset.data.observations)
+        starts = [int(start) for start in self.dataset.episode_starts]
+        self.runner.collector.trust(torch.tensor_split(vectors, starts[1:]))
+
     def offline_replay(self) -> Replay:
         """Make the replay of pre-training, whose minibatches are all offline."""
         size = self.config.learner.batch_size
@@ -169,6 +196,19 @@ class Components:
                 self.spec,
                 sample=options.sample,
             )
+
+    def foresee_data(self) -> None:
+        """Ask the guide what it would do in the data's successors, if targets are to go by that.
+
+        It is the same on resuming, since a guide that draws draws from streams of its own here.
+        """
+        learns = learns_from_data(self.config) and self.foresees
+        if self.dataset is None or self.offline is None or self.guide is None or not learns:
+            return
+        streams = self.sources.streams("environment", "guide in the data")
+        self.offline.keep_guide_actions(
+            in_successors(self.guide, self.dataset.data, self.spec, streams, self.device)
+        )
 
     def start_exploration(self) -> None:
         """Give the learner the networks that ``start`` names.
@@ -255,6 +295,8 @@ class Components:
         self._require_same("guide", state["guide"], self.guide)
         if isinstance(self.guide, HearsOfEnds):
             self.guide.load_state_dict(state["guide_state"])
+        if guide_frozen:
+            self.foresee_data()
         self.learner.load_state_dict(state["learner"])
         self.offline_streams.load_state_dict(state["offline_streams"])
         # Checkpoints of earlier versions keep both in one.
@@ -305,7 +347,9 @@ class Components:
         """What learns from a replay of single steps."""
         config = self.config
         num_envs = config.env.num_envs
-        store = online_store(config, self.spec, self.learner.needs, self.device)
+        store = online_store(
+            config, self.spec, self.learner.needs, self.device, next_guide=self.foresees
+        )
         fraction = offline_fraction(config.online.offline_fraction)
         offline = None if fraction == 0 else self.offline
         size = config.learner.batch_size
@@ -357,15 +401,6 @@ class Components:
                 f"start={start} copies the guide's networks, whose actions are converted by "
                 f"guide.action_low={view.action_low} and guide.action_high={view.action_high}; "
                 "leave both null, or use start=cold"
-            )
-
-    def _check_mixing(self) -> None:
-        """That there are no choices where a rule mixes actions."""
-        mixes = arbiters[self.config.arbiter.kind].options.mixes
-        if mixes and not isinstance(self.spec.actions, BoxActions):
-            raise UserError(
-                f"arbiter={self.config.arbiter.kind} mixes actions of guide and explorer, but "
-                f"{self.spec.id} takes choices, which cannot be mixed; choose another arbiter"
             )
 
     def _check_curriculum(self) -> None:

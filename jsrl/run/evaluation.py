@@ -10,7 +10,8 @@ from typing import Any
 from jsrl.core.protocols import Curriculum
 from jsrl.core.streams import Key
 from jsrl.guides import GuideOptions
-from jsrl.jumpstart.curricula import DecidingOptions
+from jsrl.jumpstart.arbiters import arbiters
+from jsrl.jumpstart.curricula import DecidingOptions, MeasuredOptions
 from jsrl.rollout.evaluator import (
     FINAL_EVALUATION,
     Evaluation,
@@ -21,6 +22,7 @@ from jsrl.rollout.evaluator import (
 )
 from jsrl.rollout.scores import PolicyScores, Scores, score
 from jsrl.run.components import Components
+from jsrl.run.evaluation_cost import DECISION, GUIDE, REPORT, EvaluationCost, may_decide
 from jsrl.run.recorder import Recorder
 from jsrl.run.summary import value_with_interval
 from jsrl.settings.schema import TrainConfig
@@ -48,6 +50,7 @@ class PolicyEvaluation:
         self._config = config
         self._components = components
         self._recorder = recorder
+        self.cost = EvaluationCost(len(config.seeds))
         self._spoke_of_success = False
 
     def measure_guide(
@@ -67,11 +70,17 @@ class PolicyEvaluation:
         )["guide"]
         scores = self._scores(measured.first(final))
         initial = measured.first(config.initial_episodes)
+        self.cost.add(GUIDE if config.goes_by_guide else REPORT, initial)
+        self.cost.add(REPORT, measured.after(config.initial_episodes))
         starts = self._scores(initial).per_seed
         steps, solved = steps_to_success(initial)
         given = config.given_guide_steps
         if given is not None:
             steps = [given] * len(steps)
+        elif not isinstance(config, MeasuredOptions):
+            # Nobody asks for H1, and so nothing is said of it.
+            self._recorder.say(self._guide_line(scores))
+            return scores, starts, steps
         elif self._config.env.success_key is None:
             self._recorder.say(
                 f"H1 is the mean length of all {config.initial_episodes} episodes of the guide: "
@@ -87,13 +96,29 @@ class PolicyEvaluation:
         return scores, starts, steps
 
     def evaluate(
-        self, modes: Sequence[str], curricula: Sequence[Curriculum], step: int
+        self,
+        modes: Sequence[str],
+        curricula: Sequence[Curriculum],
+        step: int,
+        decides: str | None = None,
     ) -> dict[str, Scores]:
-        """Evaluate some modes at an environment step, and record them."""
+        """Evaluate some modes at an environment step, and record them.
+
+        Args:
+            modes: which.
+            curricula: of every seed.
+            step: environment steps of each seed so far.
+            decides: the mode, one of these, on which the curricula decide; None if they do not.
+        """
         results = self._evaluate(
             *(modes, curricula, self._config.evaluation.episodes, step),
             *(f"evaluating at step {step}", PATIENCE),
         )
+        for result in distinct(results):
+            if decides is not None and result is results[decides]:
+                self.cost.add(DECISION, result, may_decide(curricula))
+            else:
+                self.cost.add(REPORT, result)
         scores = {mode: self._scores(result).per_seed for mode, result in results.items()}
         self.record(scores, curricula, step)
         return scores
@@ -106,6 +131,8 @@ class PolicyEvaluation:
         results = self._evaluate(
             ("combined", "exploration"), curricula, episodes, FINAL_EVALUATION, "final evaluation"
         )
+        for result in distinct(results):
+            self.cost.add(REPORT, result)
         scores = {} if guide is None else {"guide": guide}
         scores |= {mode: self._scores(result) for mode, result in results.items()}
         per_seed = {mode: found.per_seed for mode, found in scores.items()}
@@ -121,14 +148,27 @@ class PolicyEvaluation:
             **_by_name(scores),
             "curriculum/guide_steps": steps.mean(1).tolist(),
             "curriculum/stage": [curriculum.stage for curriculum in curricula],
+            **self._cost_of_decisions(),
         }
         self._recorder.loggers.log(step, "online", values)
-        self._recorder.show(
-            step,
-            **_evaluated(scores.get("exploration")),
-            h=spread(values["curriculum/guide_steps"]),
-            stage=spread(values["curriculum/stage"]),
-        )
+        handed_over = {
+            "h": spread(values["curriculum/guide_steps"]),
+            "stage": spread(values["curriculum/stage"]),
+        }
+        shown = handed_over if self._has_guide_steps() else {}
+        self._recorder.show(step, **_evaluated(scores.get("exploration")), **shown)
+
+    def _has_guide_steps(self) -> bool:
+        """Whether the rule of who acts goes by an h, and the curriculum has one."""
+        rule = arbiters[self._config.arbiter.kind].options
+        return rule.uses_guide_steps and self._config.curriculum.kind != "none"
+
+    def _cost_of_decisions(self) -> dict[str, list[int]]:
+        """Episodes and steps so far in evaluations that a curriculum decided on, this one too."""
+        if not isinstance(self._config.curriculum, DecidingOptions):
+            return {}
+        spent = self.cost.so_far(DECISION)
+        return {f"curriculum/decision_{name}": values for name, values in spent.items()}
 
     def _evaluate(
         self,
@@ -188,6 +228,11 @@ class PolicyEvaluation:
         over += " of each seed" if several else ""
         intervals = f" (95 % intervals over {'seeds' if several else 'episodes'})"
         return f"{over}: {', '.join(said)}{intervals if '[' in ''.join(said) else ''}"
+
+
+def distinct(results: Mapping[str, Evaluation]) -> list[Evaluation]:
+    """Those of several modes, each once: where the guide never acts, two modes share theirs."""
+    return list({id(result): result for result in results.values()}.values())
 
 
 def listed(values: Sequence[float]) -> str:

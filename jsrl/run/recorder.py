@@ -16,7 +16,7 @@ from jsrl.loggers import (
     Progress,
     loggers,
 )
-from jsrl.rollout.collector import Episode
+from jsrl.rollout.collector import Collector, Episode
 from jsrl.rollout.tracker import Stopwatch, Tracker
 from jsrl.run.directory import RunDirectory
 from jsrl.run.summary import peak_memory_mib
@@ -34,6 +34,7 @@ class Recorder:
         logger: where numbers go besides ``metrics.jsonl``, and whether progress is shown.
         state: what ``state_dict`` gave, for a run that is resumed; else None.
         resume_from: the step and the phase at which the run stopped; None for a new run.
+        time_limit: of the episodes, where there is a guide to share them with; else None.
     """
 
     def __init__(
@@ -45,13 +46,14 @@ class Recorder:
         logger: LoggerOptions,
         state: Mapping[str, Any] | None,
         resume_from: tuple[int, str] | None,
+        time_limit: int | None = None,
     ) -> None:
         metrics = JsonLinesLogger(directory.metrics, seeds)
         metrics.truncate(0 if state is None else state["metrics_offset"])
         inputs = LoggerInputs(directory.path, seeds, offline_updates, resume_from)
         self.loggers = Loggers(metrics, loggers[logger.kind].make(logger, inputs))
         self.stopwatch = Stopwatch(0.0 if state is None else state["seconds"])
-        self.tracker = Tracker(len(seeds))
+        self.tracker = Tracker(len(seeds), time_limit)
         if state is not None:
             self.tracker.load_state_dict(state["tracker"])
         self._shows_progress = logger.progress
@@ -118,10 +120,11 @@ class Recorder:
             self._progress.update(done, **shown)
 
     def episodes(
-        self, episodes: Sequence[Episode], guide_share: np.ndarray, explorer_share: np.ndarray
+        self, episodes: Sequence[Episode], guide_share: np.ndarray, collector: Collector
     ) -> None:
-        """One step: the episodes that ended, and the shares of guide and explorer ``[S]``."""
-        self.tracker.add(episodes, guide_share, explorer_share)
+        """One step: the episodes that ended, the share of the guide ``[S]``, and what stepped."""
+        shares = collector.explorer_share, collector.shares_of_last_step
+        self.tracker.add(episodes, guide_share, *shares)
 
     def record(self, step: int, phase: str, metrics: Metrics, **counts: int) -> None:
         """Write the last update's metrics, the episodes since the last record, and throughput.

@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from jsrl.core.arbitration import ArbiterInForce
+from jsrl.core.arbitration import GUIDE_V, LOG_PROB, ArbiterInForce
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.conversions import env_action_line
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.files import write_whole
 from jsrl.core.nondeterminism import Sources
-from jsrl.core.protocols import Curriculum, Guide, HearsOfEnds
+from jsrl.core.protocols import Curriculum, Guide, HearsOfEnds, Learner
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Key
 from jsrl.envs.make import Environments, describe_env
@@ -36,6 +36,7 @@ from jsrl.rollout.evaluator import (
 from jsrl.rollout.scores import score
 from jsrl.run.build import build_guide, build_learner, env_settings, guide_environment
 from jsrl.run.evaluation import without_person
+from jsrl.run.guide_values import guide_values
 from jsrl.run.saved import run_configuration, saved_policy
 from jsrl.run.start_lines import unmeasured_line
 from jsrl.run.summary import MODES, summarise_evaluations
@@ -167,13 +168,25 @@ def saved_arbiter(
     rule, saved = build_arbiter(config.arbiter), state["runner"]["collector"].get("arbiter")
     if saved is None:
         return None
-    critics = None
+    critics = own_values = None
     if rule.needs & WHAT.keys():
-        streams = Sources(config.seeds, config.nondeterminism).streams("initialisation")
-        learner = build_learner(config.learner, config.activation, streams, spec, None, device)
-        learner.load_state_dict(state["learner"])
+        learner = _learner(config, state["learner"], spec, device)
+        stored, pretrained = state["guide_learner"], None
+        if stored is not None and rule.needs & {LOG_PROB, GUIDE_V}:
+            pretrained = _learner(config, stored, spec, device)
         critics = LearnerCritics(learner)
-    return ArbiterInForce(rule, critics, saved["seeds"], saved["step"])
+        own_values = guide_values(config, rule.needs, pretrained, learner, spec, device)
+    return ArbiterInForce(rule, critics, saved["seeds"], saved["step"], own_values)
+
+
+def _learner(
+    config: TrainConfig, stored: dict[str, Any], spec: EnvSpec, device: torch.device
+) -> Learner:
+    """A learner of the run, as the checkpoint has it."""
+    streams = Sources(config.seeds, config.nondeterminism).streams("initialisation")
+    learner = build_learner(config.learner, config.activation, streams, spec, None, device)
+    learner.load_state_dict(stored)
+    return learner
 
 
 def _say_what_acts(spec: EnvSpec, guide: Guide | None, state: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from jsrl.core.protocols import LearnsFromEpisodes, Phase
 from jsrl.jumpstart.curricula import ConstantCurriculum, DecidingOptions, curricula
 from jsrl.loggers import read_records
 from jsrl.report.figures import learning_curve
+from jsrl.report.who_acts import picture_over_episode
 from jsrl.rollout.learning import learn
 from jsrl.run.state import MEASURE, OFFLINE, ONLINE, WARM_UP, RunState
 from jsrl.run.summary import summarise_evaluations, versions
@@ -81,8 +82,9 @@ class MeasuringTheGuide(Stage):
     name: ClassVar[str] = MEASURE
 
     def begin(self) -> None:
-        """The pre-trained policy is frozen, and is the guide from here on."""
+        """The pre-trained policy is frozen, and is the guide from here on, also in the data."""
         self._state.components.freeze_guide()
+        self._state.components.foresee_data()
 
     def run(self) -> None:
         """Evaluate the guide, and make the curriculum of every seed."""
@@ -118,6 +120,7 @@ class CriticWarmUp(Stage):
         components.start_exploration()
         if monitor is not None:
             components.record_data(monitor)
+        components.trust_data()
         components.learner.start_phase(Phase.CRITIC_WARMUP, 0)
 
     def run(self) -> None:
@@ -193,7 +196,8 @@ class OnlineLearning(Stage):
             return
         decide_on = config.decide_on if isinstance(config, DecidingOptions) else "combined"
         modes = ("combined", "exploration") if reports else (decide_on,)
-        evaluations = state.evaluation.evaluate(modes, state.curricula, step)
+        deciding = decide_on if decides else None
+        evaluations = state.evaluation.evaluate(modes, state.curricula, step, deciding)
         if decides:
             scores = evaluations[decide_on][config.metric]
             state.curricula = [
@@ -243,7 +247,7 @@ class FinalEvaluation(Stage):
             state.monitor.show(steps, state.recorder.loggers)
             state.monitor.keep_reference(components.evaluator, components.learner.policy())
         state.recorder.loggers.flush()
-        self._draw_learning_curve()
+        self._draw()
         counts, seconds = state.counts(), state.recorder.stopwatch.total()
         failed = zip(config.seeds, components.non_finite(), strict=True)
         summary = {
@@ -256,14 +260,20 @@ class FinalEvaluation(Stage):
             "failed_seeds": [seed for seed, bad in failed if bad],
             "dataset": None if components.dataset is None else components.dataset.fingerprint,
             "versions": versions(),
+            "evaluation_cost": state.evaluation.cost.counts,
             "evaluation": summarise_evaluations(evaluations, len(config.seeds)),
         }
         state.folder.write_summary(summary)
         state.summary = summary
 
-    def _draw_learning_curve(self) -> None:
-        state = self._state
+    def _draw(self) -> None:
+        """The learning curve, and for the logger who acted when in an episode."""
+        state, records = self._state, read_records(self._state.folder.metrics)
         guide = {} if state.guide_scores is None else state.guide_scores.intervals
         band = {measure: intervals[0] for measure, intervals in guide.items()}
         title = state.config.experiment or "jsrl"
-        learning_curve(state.folder.figure, read_records(state.folder.metrics), title, band)
+        learning_curve(state.folder.figure, records, title, band)
+        picture = picture_over_episode(records)
+        if picture is not None:
+            loggers, steps = state.recorder.loggers, state.clock.steps
+            loggers.image("explorer_share/over_the_episode", picture, steps)

@@ -91,6 +91,7 @@ class RunState:
         self.latest_metrics: Metrics = {}
         self._stop = stop
         self._reported_failures: set[int] = set()
+        limit = self.components.spec.max_episode_steps
         self.recorder = Recorder(
             folder,
             config.seeds,
@@ -98,6 +99,7 @@ class RunState:
             logger=config.logger,
             state=saved["recorder"] if saved else None,
             resume_from=self.clock.position() if saved else None,
+            time_limit=None if config.guide.kind == "none" else limit,
         )
         # Only now: a logger that refuses leaves the folder free for the corrected command.
         folder.begin(resolved)
@@ -118,7 +120,7 @@ class RunState:
         """One step of all environments, and the updates due for it; the episodes that ended."""
         metrics, episodes, share = self.components.runner.step(self.components.guide, curricula)
         self.latest_metrics = metrics or self.latest_metrics
-        self.recorder.episodes(episodes, share, self.components.runner.collector.explorer_share)
+        self.recorder.episodes(episodes, share, self.components.runner.collector)
         return episodes
 
     def is_due(self, done: int, interval: int) -> bool:
@@ -176,6 +178,7 @@ class RunState:
                 "guide_scores": {} if guide is None else guide.state_dict(),
                 "curricula": [curriculum_state(curriculum) for curriculum in self.curricula],
                 "reported_failures": sorted(self._reported_failures),
+                "evaluation_cost": self.evaluation.cost.state_dict(),
                 "latest_metrics": self.latest_metrics,
                 "recorder": self.recorder.state_dict(),
                 "monitor": None if self.monitor is None else self.monitor.state_dict(),
@@ -196,6 +199,7 @@ class RunState:
             )
         self._reported_failures = set(saved["reported_failures"])
         self.latest_metrics = saved["latest_metrics"]
+        self.evaluation.cost.load_state_dict(saved.get("evaluation_cost"))
         if self.monitor is not None:
             self.monitor.load_state_dict(saved["monitor"])
         if self.clock.is_past(MEASURE) and self.components.guide is not None:

@@ -37,9 +37,17 @@ def offline_store(
 
 
 def online_store(
-    config: TrainConfig, spec: EnvSpec, needs: DataNeeds, device: torch.device
+    config: TrainConfig,
+    spec: EnvSpec,
+    needs: DataNeeds,
+    device: torch.device,
+    *,
+    next_guide: bool = False,
 ) -> TransitionStore:
-    """Room for the transitions that are collected, for no more than there can be."""
+    """Room for the transitions that are collected, for no more than there can be.
+
+    With ``next_guide`` each holds what the guide would do in its successor.
+    """
     num_envs, online = config.env.num_envs, config.online
     # Up to the surplus of one step.
     at_most = online.steps + online.critic_warmup_steps + 2 * num_envs
@@ -55,6 +63,7 @@ def online_store(
         directory=image_folder(config.replay.directory, spec),
         returns_to_go=needs.returns_to_go,
         members=config.guide.is_several,
+        next_guide=next_guide,
     )
 
 

@@ -6,8 +6,10 @@ what the chosen kind does not have; ``settings.kind_options`` refuses what was t
 """
 
 import itertools
+from collections.abc import Callable
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from jsrl.core.errors import UserError
@@ -74,6 +76,29 @@ def open_schema(kind: type) -> DictConfig:
         if isinstance(node, DictConfig) and node._metadata.object_type is dict:
             OmegaConf.set_struct(node, False)
     return schema
+
+
+def store_schema(
+    group: str, name: str, kind: type, make: Callable[[], DictConfig] | None = None
+) -> None:
+    """Make a schema known to Hydra, if it is not yet.
+
+    In one process there may be many compositions, and schemas take as long to make as all else.
+
+    Args:
+        group: of the option, with slashes; "" for a command's own schema.
+        name: what a file in ``configs`` has in its defaults.
+        kind: the dataclass.
+        make: gives the schema; None: ``open_schema`` of the dataclass.
+    """
+    store = ConfigStore.instance()
+    folder = store.repo
+    for part in filter(None, group.split("/")):
+        folder = folder.get(part, {})
+    known = folder.get(f"{name}.yaml")
+    if known is None or OmegaConf.get_type(known.node) is not kind:
+        node = open_schema(kind) if make is None else make()
+        store.store(group=group or None, name=name, node=node, provider="jsrl")
 
 
 def all_options(group: str) -> list[str]:

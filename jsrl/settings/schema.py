@@ -4,9 +4,9 @@ Only ``train.py``, ``build.py`` and ``cli.py`` import this module: below them, p
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, OmegaConf
 
 from jsrl.datasets import DatasetOptions
@@ -16,7 +16,7 @@ from jsrl.jumpstart.curricula import CurriculumOptions
 from jsrl.learners import LearnerOptions
 from jsrl.loggers import LoggerOptions
 from jsrl.monitor.config import MonitorConfig
-from jsrl.settings.kinds import REGISTRIES, kind_schema, open_schema
+from jsrl.settings.kinds import REGISTRIES, kind_schema, store_schema
 from jsrl.settings.stages import (
     CheckpointConfig,
     EvaluationConfig,
@@ -36,7 +36,8 @@ class EnvConfig:
     num_envs: int = 1
     # The time limit in steps; null: the environment's own.
     max_episode_steps: int | None = None
-    # The entry of info that says whether a step has success; null: none does.
+    # The entry of info that says whether a step has success; terminated: the end of the task does;
+    # null: none does.
     success_key: str | None = "success"
     # How several environments are stepped: sync, in this process, or async, in processes.
     vectorisation: str = "sync"
@@ -152,25 +153,19 @@ def register() -> None:
     """Make the schema known to Hydra, under the names that the files in ``configs`` start from."""
     OmegaConf.register_new_resolver("jsrl.sparse", _where_sparse, replace=True)
     OmegaConf.register_new_resolver("jsrl.with_data", _with_data, replace=True)
-    store = ConfigStore.instance()
-    nodes: dict[str, dict[str, Any]] = {
-        "": {"train_schema": TrainConfig},
-        "env": {"schema": EnvConfig},
-        "activation": {"schema": ActivationConfig},
-        "monitor": {"schema": MonitorConfig},
-    }
-    for group, schemas in nodes.items():
-        for name, node in schemas.items():
-            store.store(group=group or None, name=name, node=open_schema(node), provider="jsrl")
+    store_schema("", "train_schema", TrainConfig)
+    store_schema("env", "schema", EnvConfig)
+    store_schema("activation", "schema", ActivationConfig)
+    store_schema("monitor", "schema", MonitorConfig)
     for registry in REGISTRIES:
         for name in registry.names():
             # A kind of another package has no file in configs: its schema is the option itself.
             own = registry[name].make.__module__.startswith("jsrl.")
-            store.store(
-                group=registry.group.replace(".", "/"),
-                name=f"{name}_schema" if own else name,
-                node=kind_schema(registry, name),
-                provider="jsrl",
+            store_schema(
+                registry.group.replace(".", "/"),
+                f"{name}_schema" if own else name,
+                registry[name].options,
+                partial(kind_schema, registry, name),
             )
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
-from scipy import stats
 
 from jsrl.core.streams import seed_sequence
 
@@ -39,7 +39,7 @@ def interquartile_mean(values: Sequence[float]) -> float:
     Raises:
         ValueError: if there is no value or one is not finite.
     """
-    return float(stats.trim_mean(_finite_array(values), 0.25))
+    return float(scipy.stats.trim_mean(_finite_array(values), 0.25))
 
 
 def bootstrap_interval(
@@ -75,7 +75,7 @@ def bootstrap_interval(
         # Every resample is the sample itself: SciPy would warn that the data are degenerate.
         value = float(statistic(array))
         return [value, value]
-    interval = stats.bootstrap(
+    interval = scipy.stats.bootstrap(
         (array,),
         statistic,
         confidence_level=level,
@@ -105,7 +105,7 @@ def episodes_interval(
     if len(flat) < 2 or not np.isfinite(flat).all():
         return None
     if np.isin(flat, (0, 1)).all():
-        share = stats.binomtest(int(flat.sum()), len(flat)).proportion_ci(method="wilson")
+        share = scipy.stats.binomtest(int(flat.sum()), len(flat)).proportion_ci(method="wilson")
         return [float(share.low), float(share.high)]
     return bootstrap_interval(flat.tolist(), resamples=EPISODE_RESAMPLES)
 
@@ -114,7 +114,7 @@ def interquartile_mean_interval(values: Sequence[float]) -> list[float] | None:
     """The 95 % bootstrap interval of the interquartile mean; see ``bootstrap_interval``."""
 
     def trimmed(array: np.ndarray, axis: int = -1) -> Any:
-        return stats.trim_mean(array, 0.25, axis=axis)
+        return scipy.stats.trim_mean(array, 0.25, axis=axis)
 
     return bootstrap_interval(values, trimmed)
 
@@ -167,6 +167,50 @@ def improvement_interval(
         )
     )
     low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2])
+    return [float(low), float(high)]
+
+
+def expanded_interval(
+    first: Sequence[float],
+    second: Sequence[float] | None = None,
+    level: float = 0.95,
+    resamples: int = 20_000,
+) -> list[float] | None:
+    """``[low, high]`` for the mean of ``first``, less that of ``second``, honest for few seeds.
+
+    The expanded percentile bootstrap (Hesterberg 2015, "What Teachers Should Know About the
+    Bootstrap", The American Statistician 69(4)): the seeds of each sample are resampled among
+    themselves, and the ends are not the quantiles α/2 and 1 - α/2 but Φ(-√(n/(n - 1))·t) and one
+    less that, where t is Student's 1 - α/2 quantile with n - 1 degrees of freedom and n the size
+    of the smaller sample. For five seeds it is wider than the plain percentile interval, which
+    holds the truth in clearly fewer than 95 of 100 cases; for many it is the same.
+
+    Args:
+        first: finite numbers ``[S]``, at least one, in any unit.
+        second: finite numbers ``[T]``, at least one, in the same unit; None for none.
+        level: the coverage, in (0, 1).
+        resamples: the number of bootstrap samples.
+
+    Returns:
+        None if either has a single value, which says nothing of its spread. Where no value differs
+        within a sample it has no width, which says that the seeds at hand agree.
+
+    Raises:
+        ValueError: if there is no value or one is not finite.
+    """
+    samples = [_finite_array(values) for values in (first, second) if values is not None]
+    smallest = min(map(len, samples))
+    if smallest == 1:
+        return None
+    generator = np.random.default_rng(seed_sequence(0, "expanded"))
+    means = [
+        values[generator.integers(len(values), size=(resamples, len(values)))].mean(1)
+        for values in samples
+    ]
+    differences = means[0] if second is None else means[0] - means[1]
+    t = scipy.stats.t.ppf((1 + level) / 2, smallest - 1)
+    tail = float(scipy.stats.norm.cdf(-math.sqrt(smallest / (smallest - 1)) * t))
+    low, high = np.quantile(differences, [tail, 1 - tail])
     return [float(low), float(high)]
 
 

@@ -145,6 +145,17 @@ def test_success_may_be_an_entry_of_an_entry():
         assert np.isnan(successes).all() and f"env.success_key={key!r} was in no info" in line
 
 
+def test_the_end_of_the_task_may_be_its_success():
+    _, successes, line = answers(lambda step: (0.0, step == 3, {}), success_key="terminated")
+    np.testing.assert_array_equal(successes, [[0] * 2, [0] * 2, [1] * 2])
+    assert line is None
+    # An entry of that very name goes first.
+    _, successes, _ = answers(
+        lambda step: (0.0, step == 3, {"terminated": step == 1}), success_key="terminated"
+    )
+    np.testing.assert_array_equal(successes, [[1] * 2, [0] * 2, [0] * 2])
+
+
 def test_a_key_that_is_never_told_is_said_with_the_entries_that_are():
     line = answers(lambda step: (0.0, False, {"x": 1, "is_success": step == 2}))[2]
     for words in ("'success'", "info had is_success, x", "env.success_key=is_success", "=null"):

@@ -87,6 +87,13 @@ def test_the_result_is_that_of_a_run_that_was_not_stopped(story: Story, tmp_path
     assert record["env_steps"] == 160
     assert record["updates"] == summary["updates"]
     assert record["settings"]["online.steps"] == 160
+    cost = record["evaluation_cost"]
+    for purpose, numbers in summary["evaluation_cost"].items():
+        assert [cost[f"{purpose}_episodes"]] == numbers["episodes"]
+        assert [cost[f"{purpose}_env_steps"]] == numbers["env_steps"]
+    assert cost["episodes"] == [0, 2, 4, 6]  # two in each decision
+    assert cost["step"] == record["curve"]["step"]
+    assert min(record["shares"]["explorer_share"]) < 1
     curve = record["curve"]
     assert curve["step"] == [0, 50, 100, 150]
     logged = {(r.name, r.step): r.value for r in metrics(tmp_path) if r.phase == "online"}

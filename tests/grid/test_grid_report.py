@@ -15,6 +15,7 @@ from scipy import stats
 from jsrl.core.errors import UserError
 from jsrl.grid.compare import compare, means, order_turns
 from jsrl.grid.config import ComparisonConfig, GridConfig, PublishedConfig
+from jsrl.grid.protocol import protocol
 from jsrl.grid.published import columns, environments, published
 from jsrl.grid.report import write_report
 from jsrl.grid.results import load_results, other_guides
@@ -235,6 +236,20 @@ def test_records_of_different_data_are_not_pooled(grid: GridConfig, output: Path
     for seed in (1, 2, 3):
         write(output, "umaze", "jsrl_cold", seed, [0.5] * 4, settings=settings)
     load_results(grid, output)
+
+
+def test_a_curriculum_that_needs_no_evaluations_has_no_interval(
+    grid: GridConfig, output: Path
+) -> None:
+    for seed in COLD:
+        path = output / f"raw/umaze/jsrl_cold/seed{seed}.json"
+        record = json.loads(path.read_text())
+        record["settings"]["curriculum.kind"] = "thompson"
+        del record["settings"]["curriculum.interval"]
+        path.write_text(json.dumps(record))
+    results = load_results(grid, output)
+    assert protocol(results)["decisions"] is None
+    write_report(grid, output, COMMAND)
 
 
 def test_runs_whose_guide_was_trained_again_are_named(grid: GridConfig, output: Path) -> None:

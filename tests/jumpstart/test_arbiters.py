@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, DecidesByClock, Decision
+from jsrl.core.arbitration import (
+    NEXT_GUIDE,
+    Arbiter,
+    ArbiterState,
+    Beginning,
+    DecidesByClock,
+    Decision,
+    HasTarget,
+    Successors,
+)
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
@@ -40,10 +49,25 @@ class Critics:
         return self.values
 
 
+class GuideTable:
+    """Says of the guide's actions, and of states, what is in a table."""
+
+    def __init__(self, generator, seeds=SEEDS):
+        tables = torch.tensor(generator.normal(0, 0.1, (3, seeds, ENVS))).float()
+        self.log_prob, self.entropy, self.values = tables
+
+    def log_prob_and_entropy(self, observation, action):
+        assert action.min() >= 0
+        return self.log_prob, self.entropy
+
+    def v(self, observation):
+        return self.values
+
+
 def a_moment(generator, step=0, seeds=SEEDS, times=None, **changes):
     shape = (seeds, ENVS)
     found = Decision(
-        observation=Observation(torch.zeros(*shape, 1)),
+        observation=Observation(torch.zeros(*shape, 3)),
         times=torch.tensor(generator.integers(0, 30, shape)) if times is None else times,
         guide_steps=torch.tensor(generator.integers(0, 30, shape)),
         counts=torch.ones(shape, dtype=torch.bool),
@@ -52,8 +76,11 @@ def a_moment(generator, step=0, seeds=SEEDS, times=None, **changes):
         guide=torch.tensor(generator.uniform(0, 1, (*shape, ACTIONS))).float(),
         explorer=-torch.tensor(generator.uniform(0, 1, (*shape, ACTIONS))).float(),
         critics=Critics(generator, seeds),
+        guide_values=GuideTable(generator, seeds),
+        takeover=torch.tensor(generator.choice([-1, 0, 1], shape, p=[0.1, 0.8, 0.1])),
     )
-    return replace(found, **changes)
+    seen = Observation(torch.tensor(generator.normal(size=(*shape, 3))).float())
+    return replace(found, observation=seen, **changes)
 
 
 def rule_of(kind, **options):
@@ -100,6 +127,12 @@ def ibrl_softmax(m, s, e, u):
     return float(u < sigmoid(10.0 * (least(explorer, s, e) - least(guide, s, e))))
 
 
+def q2rl(m, s, e, u):
+    own = m.guide_values
+    estimate = own.values[s, e] + own.log_prob[s, e] + own.entropy[s, e]
+    return float(least(m.critics.explorer, s, e) > estimate)
+
+
 def cheq(m, s, e, u):
     if m.step < 200:
         return 0.0
@@ -125,6 +158,7 @@ ORACLES = {
     "pex": ({"inverse_temperature": 5.0}, pex),
     "ibrl": ({}, ibrl),
     "ibrl softmax": ({"inverse_temperature": 10.0}, ibrl_softmax),
+    "q2rl": ({}, q2rl),
     "cheq": ({"warmup_steps": 200}, cheq),
     "residual": ({"bound": 0.3, "horizon": 500}, residual),
 }  # fmt: skip
@@ -146,6 +180,71 @@ def test_a_rule_that_remembers_nothing_follows_its_formula(name):
         torch.testing.assert_close(share, torch.tensor(expected), rtol=1e-4, atol=1e-4)
         found.append(share)
     assert len(torch.cat(found).unique()) > 1
+
+
+def always(m, s, e, u):
+    return residual(replace(m, step=500), s, e, u)
+
+
+def spread(m, s, e, u):
+    return cheq(replace(m, step=200), s, e, u)
+
+
+TARGETS = {
+    "ibrl": ({}, ibrl),
+    "ibrl softmax": ({"inverse_temperature": 10.0}, ibrl_softmax),
+    "cheq": ({"warmup_steps": 200}, spread),
+    "residual": ({"bound": 0.3, "horizon": 500}, always),
+}
+
+
+@pytest.mark.parametrize("commitment", [1, 3])
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_goes_by_the_same_formula_in_the_successors(name, commitment):
+    """Whatever the step of training is, and though exploration is not known of there."""
+    options, oracle = TARGETS[name]
+    rule = rule_of(name.split()[0], commitment=commitment, **options)
+    generator, streams, found = np.random.default_rng(6), Streams([3, 8]), []
+    for _ in range(ROUNDS):
+        m, u = a_moment(generator), streams.uniform("any", (ENVS,))
+        share = rule.target(Successors(m.observation, m.guide, m.explorer, m.critics, u))
+        expected = [[oracle(m, s, e, float(u[s, e])) for e in range(ENVS)] for s in range(SEEDS)]
+        torch.testing.assert_close(share, torch.tensor(expected), rtol=1e-4, atol=1e-4)
+        found.append(share)
+    assert len(torch.cat(found).unique()) > 1
+
+
+def test_which_rules_have_a_target():
+    for kind in KINDS:
+        rule = rule_of(kind)
+        assert (NEXT_GUIDE in rule.needs) is (kind in ("ibrl", "cheq", "residual"))
+        assert isinstance(rule, HasTarget) is (NEXT_GUIDE in rule.needs)
+    without = rule_of("ibrl", bootstrap=False)
+    assert without.needs == rule_of("ibrl").needs - {NEXT_GUIDE}
+
+
+OWN = """
+from jsrl.jumpstart.arbiters import Rule
+class Own(Rule):
+    def decide(self, moment, state, streams):
+        return moment.times * 0.0, state
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        ("    needs = frozenset({'next_guide'})", "has 'next_guide' in its needs, and no method t"),
+        (
+            "    def target(self, moment): ...",
+            "has a method target, and no 'next_guide' in its n",
+        ),
+    ],
+)
+def test_a_target_of_ones_own_is_named_in_the_needs(tmp_path, more, says):
+    (tmp_path / "own.py").write_text(OWN + more)
+    with pytest.raises(UserError, match=says):
+        rule_of("custom", target=f"{tmp_path / 'own.py'}:Own")
 
 
 def test_softmax_of_ibrl_is_greedy_where_nobody_explores():
@@ -303,19 +402,23 @@ def joined(moments):
     def cat(name):
         return torch.cat([getattr(moment, name) for moment in moments])
 
-    critics = Critics(np.random.default_rng(0))
-    for name in vars(critics):
-        setattr(critics, name, torch.cat([getattr(m.critics, name) for m in moments]))
-    names = ("times", "guide_steps", "counts", "guide", "explorer")
+    tables = {"critics": Critics(np.random.default_rng(0))}
+    tables["guide_values"] = GuideTable(np.random.default_rng(0))
+    for part, table in tables.items():
+        for name in vars(table):
+            setattr(table, name, torch.cat([getattr(getattr(m, part), name) for m in moments]))
+    names = ("times", "guide_steps", "counts", "guide", "explorer", "takeover")
     vectors = torch.cat([moment.observation.vector for moment in moments])
-    first = replace(moments[0], observation=Observation(vectors), critics=critics)
+    first = replace(moments[0], observation=Observation(vectors), **tables)
     return replace(first, **{name: cat(name) for name in names})
 
 
 @pytest.mark.parametrize("commitment", [1, 3])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_seed_is_bitwise_the_same_alone_and_in_company(kind, commitment):
-    options = {"roll_back": {"window": 2}, "cheq": {"warmup_steps": 100}}.get(kind, {})
+    quick = {"trust": "training", "episodes": 2, "window": 2, "level": 0.5}
+    options = {"roll_back": {"window": 2}, "cheq": {"warmup_steps": 100}, "monitor": quick}
+    options = options.get(kind, {})
     rule = rule_of(kind, commitment=commitment, **options)
     together = play(rule, [4, 9, 2], np.random.default_rng)
     for index, seed in enumerate([4, 9, 2]):
@@ -378,6 +481,11 @@ def test_a_rule_is_a_pure_function_of_its_state(kind):
         ("calf", "relaxation", 2.0),
         ("residual", "bound", 0.0),
         ("handover", "commitment", 0),
+        ("monitor", "level", 1.0),
+        ("monitor", "episodes", 37),
+        ("monitor", "window", 1),
+        ("monitor", "trust", "me"),
+        ("human", "take_over", "return"),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_its_key(kind, option, value):

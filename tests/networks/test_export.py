@@ -68,20 +68,27 @@ def test_both_files_act_as_the_policy_without_this_package(tmp_path):
     made = policy(layer_norm=True)
     result = export_policy(made, 2, tmp_path / "out" / "seed2", {"layout": [["observation", 0, 6]]})
     assert 0 <= max(result["max_error"].values()) <= 1e-5
-    for rows in (1, 7):
-        obs = np.random.default_rng(rows).normal(0, 10, (rows, 6)).astype(np.float32)
-        expected = same_actions(made, 2, obs)
-        np.save(tmp_path / "obs.npy", obs)
-        program = (
-            "import sys, warnings; warnings.simplefilter('ignore'); import numpy, torch;"
-            "out = torch.jit.load(sys.argv[1])(torch.from_numpy(numpy.load(sys.argv[2])));"
-            "numpy.save(sys.argv[2], out.numpy()); assert 'jsrl' not in sys.modules"
-        )
-        command = [sys.executable, "-c", program, result["torchscript"], str(tmp_path / "obs.npy")]
-        subprocess.run(command, check=True, cwd=tmp_path)
-        np.testing.assert_allclose(np.load(tmp_path / "obs.npy"), expected, atol=1e-5)
-        session = onnxruntime.InferenceSession(result["onnx"])
-        found = session.run(["action"], {"observation": obs})[0]
+    program = (
+        "import sys, warnings; warnings.simplefilter('ignore'); import numpy, torch\n"
+        "for path in sys.argv[2:]:\n"
+        "    out = torch.jit.load(sys.argv[1])(torch.from_numpy(numpy.load(path)))\n"
+        "    numpy.save(path, out.numpy())\n"
+        "assert 'jsrl' not in sys.modules"
+    )
+    batches = {
+        tmp_path / f"{rows}.npy": np.random.default_rng(rows).normal(0, 10, (rows, 6))
+        for rows in (1, 7)
+    }
+    for path, obs in batches.items():
+        np.save(path, obs.astype(np.float32))
+    command = [sys.executable, "-c", program, result["torchscript"], *map(str, batches)]
+    subprocess.run(command, check=True, cwd=tmp_path)
+    session = onnxruntime.InferenceSession(result["onnx"])
+    for path, obs in batches.items():
+        given = obs.astype(np.float32)
+        expected = same_actions(made, 2, given)
+        np.testing.assert_allclose(np.load(path), expected, atol=1e-5)
+        found = session.run(["action"], {"observation": given})[0]
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

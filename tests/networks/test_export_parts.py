@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,20 +38,22 @@ def drawn(policy: Any) -> Any:
     return policy
 
 
-def torchscript(path: str, *inputs: np.ndarray) -> np.ndarray:
-    """What a process without this package makes of the inputs."""
+def torchscript(path: str, batches: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
+    """What a process without this package makes of each batch of inputs."""
     folder = Path(path).parent
-    np.savez(folder / "inputs.npz", *inputs)
+    for number, inputs in enumerate(batches):
+        np.savez(folder / f"inputs{number}.npz", *inputs)
     program = (
-        "import sys; import numpy, torch; given = numpy.load(sys.argv[2]);"
-        "given = [torch.from_numpy(given[name]) for name in given.files];"
-        "numpy.save(sys.argv[3], torch.jit.load(sys.argv[1])(*given).numpy());"
+        "import sys; import numpy, torch; module = torch.jit.load(sys.argv[1])\n"
+        "for number in range(int(sys.argv[2])):\n"
+        "    given = numpy.load(f'inputs{number}.npz')\n"
+        "    given = [torch.from_numpy(given[name]) for name in given.files]\n"
+        "    numpy.save(f'answer{number}.npy', module(*given).numpy())\n"
         "assert 'jsrl' not in sys.modules"
     )
-    command = [sys.executable, "-c", program, path, "inputs.npz", "answer.npy"]
+    command = [sys.executable, "-c", program, path, str(len(batches))]
     subprocess.run(command, check=True, cwd=folder)
-    answer: np.ndarray = np.load(folder / "answer.npy")
-    return answer
+    return [np.load(folder / f"answer{number}.npy") for number in range(len(batches))]
 
 
 @pytest.mark.parametrize("units", [CHOICES, None], ids=["environment", "normalised"])
@@ -70,15 +73,16 @@ def test_files_of_a_policy_of_choices_give_the_environments_numbers(
     assert len(set(right.tolist())) > 2
     session = onnxruntime.InferenceSession(result["onnx"])
     module = torch.jit.load(result["torchscript"])
-    for count in (1, 40):
-        given = rows[:count]
+    batches = [rows[:count] for count in (1, 40)]
+    elsewhere = torchscript(result["torchscript"], [[given] for given in batches])
+    for given, theirs in zip(batches, elsewhere, strict=True):
         for found in (
             session.run(None, {"observation": given})[0],
-            torchscript(result["torchscript"], given),
+            theirs,
             module(torch.from_numpy(given).double()).numpy(),
         ):
             assert found.dtype == np.int64
-            assert found.tolist() == right[:count].tolist()
+            assert found.tolist() == right[: len(given)].tolist()
     for index in (0, 7):
         for found in (
             session.run(None, {"observation": rows[index]})[0],
@@ -135,12 +139,12 @@ def test_files_of_a_policy_of_images_take_them_as_the_environment_gives_them(
     assert [given.name for given in session.get_inputs()] == names
     types = ["tensor(float)"] * bool(numbers) + ["tensor(uint8)"] * 3
     assert [given.type for given in session.get_inputs()] == types
-    for count in (1, 2, 12):
-        given = [x[:count] for x in (*([rows] if numbers else []), last, grey, stack)]
-        for found in (
-            session.run(None, dict(zip(names, given, strict=True)))[0],
-            torchscript(result["torchscript"], *given),
-        ):
+    inputs = (*([rows] if numbers else []), last, grey, stack)
+    counts = (1, 2, 12)
+    batches = [[x[:count] for x in inputs] for count in counts]
+    elsewhere = torchscript(result["torchscript"], batches)
+    for count, given, theirs in zip(counts, batches, elsewhere, strict=True):
+        for found in (session.run(None, dict(zip(names, given, strict=True)))[0], theirs):
             assert found.dtype == (np.int64 if chooses else np.float32)
             assert found.shape == ((count,) if chooses else (count, 2))
             np.testing.assert_allclose(found, right[:count], atol=3e-5)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import matplotlib.image
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from jsrl.core.errors import UserError
 from jsrl.loggers import Record
 from jsrl.report import figures
+from jsrl.report.who_acts import picture_over_episode
 
 
 def run_records(seeds, steps=(0, 100, 200), measure="success", curriculum=True):
@@ -125,6 +127,63 @@ def test_a_run_without_online_steps_draws_an_empty_figure(tmp_path, recwarn):
     assert len(recwarn) == 0
 
 
+def shared_records(seeds, share, h=0.0):
+    """As of a rule without h: the explorer's share, and what it was over the episode."""
+    records = run_records(seeds, curriculum=False)
+    for seed in seeds:
+        for index, step in enumerate((0, 100, 200)):
+            found = {"curriculum/guide_steps": h, "curriculum/stage": 0.0}
+            found["collect/explorer_share"] = share[index] + seed / 10
+            found |= {f"explorer_share/tenth_{k + 1}": share[index] for k in range(9)}
+            found["explorer_share/tenth_10"] = None
+            records += [Record(step, "online", seed, name, value) for name, value in found.items()]
+    return records
+
+
+def test_of_a_rule_without_h_the_explorers_share_is_drawn(tmp_path, drawn):
+    records = shared_records([0, 1], (0.2, 0.4, 0.9))
+    figures.learning_curve(tmp_path / "curve.png", records, "experiment")
+    _, share, over_episode = drawn[0].axes
+    assert "share" in share.get_ylabel()
+    assert share.get_lines()[0].get_ydata().tolist() == [0.2, 0.4, 0.9]
+    assert np.allclose(share.get_lines()[2].get_ydata(), [0.25, 0.45, 0.95])
+    (fields,) = over_episode.collections
+    shown = fields.get_array().reshape(10, 3)
+    assert np.allclose(shown[:9].data, [0.2, 0.4, 0.9])
+    assert shown.mask[9].all()  # no episode lasts as long
+    assert not any(word == "h" for axes in drawn[0].axes for word in axes.get_ylabel().split())
+
+
+def test_where_the_explorer_alone_acts_there_is_nothing_below(tmp_path, drawn):
+    records = shared_records([0], (1.0, 1.0, 1.0))
+    figures.learning_curve(tmp_path / "curve.png", records, "experiment")
+    assert len(drawn[0].axes) == 1
+    assert picture_over_episode(records) is None
+    assert picture_over_episode(shared_records([0], (0.5, 1.0, 1.0))).startswith(b"\x89PNG")
+
+
+def test_a_curriculum_that_draws_h_has_no_panel_of_stages(tmp_path, drawn):
+    records = [
+        r._replace(value=0.0) if r.name == "curriculum/stage" else r for r in run_records([0])
+    ]
+    figures.learning_curve(tmp_path / "curve.png", records, "experiment")
+    assert [axes.get_ylabel() for axes in drawn[0].axes] == ["success rate", "guide\nsteps h"]
+
+
+def test_comparison_shows_the_share_where_a_rule_has_no_h(tmp_path, drawn):
+    runs = {
+        "pex": [shared_records([0], (0.2, 0.4, 0.9))],
+        "jsrl": [shared_records([0], (0.5, 0.5, 0.5), h=9.0)],
+        "alone": [shared_records([0], (1.0, 1.0, 1.0))],
+    }
+    figures.comparison(tmp_path / "comparison.png", runs)
+    _, share = drawn[0].axes
+    assert [x.get_ydata().tolist() for x in share.get_lines()] == [[0.2, 0.4, 0.9], [0.5] * 3]
+    del runs["pex"]
+    figures.comparison(tmp_path / "comparison.png", runs)
+    assert len(drawn[1].axes) == 1
+
+
 def test_comparison_pools_runs_and_tells_experiments_apart(tmp_path, drawn):
     runs = {
         "ours": [run_records([0, 1]), run_records([2])],
@@ -156,6 +215,20 @@ def test_a_figure_that_cannot_be_written_is_a_user_error(tmp_path):
         figures.comparison(tmp_path / "file" / "comparison.png", {"one": [run_records([0])]})
 
 
-def test_drawing_needs_no_pyplot():
-    code = "import sys, jsrl.report.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+DRAWS = """
+import sys
+import jsrl.commands.train, jsrl.commands.schemas
+slow = {"matplotlib", "scipy.stats", "scipy.spatial"}
+assert not slow & set(sys.modules), slow & set(sys.modules)
+from test_figures import figures, run_records
+figures.comparison(figures.Path(sys.argv[1]), {"one": [run_records([0])]})
+assert "matplotlib.figure" in sys.modules
+assert "matplotlib.pyplot" not in sys.modules
+"""
+
+
+def test_drawing_needs_no_pyplot_and_commands_that_draw_nothing_load_nothing_for_it(tmp_path):
+    command = [sys.executable, "-c", DRAWS, str(tmp_path / "curves.png")]
+    folder = Path(__file__).parent
+    assert subprocess.run(command, check=False, cwd=folder).returncode == 0
+    assert (tmp_path / "curves.png").exists()

@@ -44,7 +44,7 @@ class Cycle(Rule):
 
 def following(rule, seeds=(0, 1), num_envs=2, settings=None):
     collector = make(list(seeds), num_envs, settings or counting())
-    collector.follow(rule)
+    collector.follow(rule, Values(), Values())
     return collector
 
 
@@ -107,7 +107,24 @@ RULES = {
     "roll_in": lambda: rule_of("roll_in", going_on=0.6),
     "coin": lambda: rule_of("coin", schedule_steps=80, commitment=2),
     "roll_back": lambda: rule_of("roll_back", window=1, tolerance=1.0),
+    "q2rl": lambda: rule_of("q2rl", commitment=2),
+    "monitor": lambda: rule_of(
+        *("monitor",), trust="training", episodes=2, window=2, level=0.5, commitment=2
+    ),
 }
+
+
+class Values:
+    """Critics and a guide that value what is seen and done by its first number."""
+
+    def q(self, observation, action):
+        return (observation.vector[..., 0] * action[..., 0]).unsqueeze(1)
+
+    def v(self, observation):
+        return observation.vector[..., 1] % 2
+
+    def log_prob_and_entropy(self, observation, action):
+        return -action[..., 0], action[..., 0] / 2
 
 
 @pytest.mark.parametrize("cut", [1, 11, 20])

@@ -15,8 +15,10 @@ from small_runs import (
     read_summary,
     train_here,
 )
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from jsrl.core.errors import UserError
+from jsrl.rollout.episode_shares import NAMES
 from jsrl.rollout.online import OnlineRunner
 
 TASK = (
@@ -71,6 +73,16 @@ def test_a_rule_of_ones_own_takes_ten_lines(tmp_path: Path) -> None:
     train_here(tmp_path, *TASK, "arbiter=custom", *target, "logger.interval=30")
     assert len(shares(tmp_path)) == 4
     assert all(0.3 < share < 0.7 for share in shares(tmp_path))
+
+
+def test_tensorboard_shows_the_share_over_the_episode(tmp_path: Path) -> None:
+    train_here(tmp_path, *TASK, "arbiter=warm_up", "arbiter.steps=60", "logger=tensorboard")
+    found = {(r.name, r.step): r.value for r in metrics(tmp_path) if r.name in NAMES}
+    # The guide acts in the first 60 steps of training.
+    assert [found[NAMES[0], step] for step in (40, 120)] == [0.0, 1.0]
+    board = EventAccumulator(str(tmp_path / "tensorboard")).Reload().Tags()
+    assert set(NAMES) & set(board["scalars"])
+    assert board["images"] == ["explorer_share/over_the_episode"]
 
 
 REFUSED = [

@@ -1,7 +1,11 @@
 """The evaluations of a run: one figure of the guide wherever one is shown."""
 
+import contextlib
+import io
 import json
 import math
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,11 +60,27 @@ def shown_in_tensorboard(directory: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, pytest.approx(event.value)) for event in accumulator.Scalars(tag)]
 
 
-def test_the_guide_has_one_figure_wherever_one_is_shown(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    summary = train_here(tmp_path, *GUIDED, "seeds=[5]")
-    printed = capsys.readouterr().out
+@dataclass(frozen=True)
+class Finished:
+    """A run that is over: its folder, its summary, and what it printed."""
+
+    folder: Path
+    summary: dict[str, Any]
+    out: str
+    err: str
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    folder = tmp_path_factory.mktemp("finished")
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        summary = train_here(folder, *GUIDED, "seeds=[5]")
+    return Finished(folder, summary, out.getvalue(), err.getvalue())
+
+
+def test_the_guide_has_one_figure_wherever_one_is_shown(finished: Finished) -> None:
+    summary, printed = finished.summary, finished.out
     successes, lengths = zip(*by_hand(5, FINAL), strict=True)
     figure = sum(successes) / FINAL
     assert 0 < figure < 1  # so that another sample would give another figure
@@ -78,17 +98,22 @@ def test_the_guide_has_one_figure_wherever_one_is_shown(
     assert lengths_solved[: len(solved)] == solved  # the same episodes, to begin with
     assert f"guide {said}" in final_line(summary, Path("run"))
 
-    records = read_records(tmp_path / "metrics.jsonl")
+    records = read_records(finished.folder / "metrics.jsonl")
     recorded = [(r.step, r.value) for r in records if r.name == "evaluation/guide_success"]
     assert recorded == [(0, pytest.approx(figure)), (200, pytest.approx(figure))]
-    board = tmp_path / "tensorboard"
+    board = finished.folder / "tensorboard"
     assert shown_in_tensorboard(board, "evaluation/guide_success") == recorded
     assert shown_in_tensorboard(board / "guide", "evaluation/success") == recorded
 
 
 @pytest.mark.parametrize("seeds", ["[5]", "[0,5]"])
-def test_evaluating_a_finished_run_repeats_its_figures(tmp_path: Path, seeds: str) -> None:
-    train_here(tmp_path, *GUIDED, f"seeds={seeds}")
+def test_evaluating_a_finished_run_repeats_its_figures(
+    finished: Finished, tmp_path: Path, seeds: str
+) -> None:
+    if seeds == "[5]":
+        shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    else:
+        train_here(tmp_path, *GUIDED, f"seeds={seeds}")
     evaluate_run(tmp_path)
     repeated = json.loads((tmp_path / "evaluation.json").read_text())
     assert repeated["evaluation"] == read_summary(tmp_path)["evaluation"]
@@ -98,10 +123,10 @@ def test_evaluating_a_finished_run_repeats_its_figures(tmp_path: Path, seeds: st
     assert other["evaluation"] != repeated["evaluation"]
 
 
-def test_a_run_that_is_extended_keeps_the_guides_figure(tmp_path: Path) -> None:
-    first = train_here(tmp_path, *GUIDED)
-    later = train_here(tmp_path, *GUIDED, "online.steps=300")
-    assert later["evaluation"]["guide"] == first["evaluation"]["guide"]
+def test_a_run_that_is_extended_keeps_the_guides_figure(finished: Finished, tmp_path: Path) -> None:
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    later = train_here(tmp_path, *GUIDED, "seeds=[5]", "online.steps=300")
+    assert later["evaluation"]["guide"] == finished.summary["evaluation"]["guide"]
     records = read_records(tmp_path / "metrics.jsonl")
     values = {r.value for r in records if r.name == "evaluation/guide_return"}
     assert len(values) == 1
@@ -139,14 +164,10 @@ def test_the_final_evaluation_and_the_guides_measurement_show_how_far_they_are(
         assert f", {shown}" in online
 
 
-def test_with_progress_off_only_what_is_said_is_printed(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    train_here(tmp_path, *GUIDED)
-    captured = capsys.readouterr()
-    assert "evaluation, episode" not in captured.out
-    assert "learning online" not in captured.out
-    assert captured.err == ""
+def test_with_progress_off_only_what_is_said_is_printed(finished: Finished) -> None:
+    assert "evaluation, episode" not in finished.out
+    assert "learning online" not in finished.out
+    assert finished.err == ""
 
 
 def test_where_success_is_undefined_nothing_is_said_of_solving(

@@ -155,7 +155,7 @@ PENDULUM = (
 
 
 def test_a_killed_process_leaves_a_run_that_the_same_command_completes(tmp_path: Path) -> None:
-    overrides = ("experiment=pointmaze_jsrl", "logger=tensorboard", *TINY, "online.steps=400")
+    overrides = ("experiment=pointmaze_jsrl", "logger=tensorboard", *TINY, "online.steps=260")
     command = ("train", *overrides, "run_dir=parts")
     records = tmp_path / "parts" / "metrics.jsonl"
     process = start(tmp_path, *command)

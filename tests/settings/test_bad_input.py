@@ -1,5 +1,6 @@
 """Mistakes end a command with one line that names key or file, value and way out, and status 2."""
 
+import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,21 +45,21 @@ def train(base: tuple[str, ...], *mistake: str, says: tuple[str, ...]) -> Mistak
     return Mistake(("train", *base, *mistake), says)
 
 
-# Python takes seconds to begin: one mistake of each kind.
+# Python takes seconds to begin: one mistake for each place that ends a command.
 IN_A_PROCESS = [
     Mistake(("trian",), ("'trian'", "did you mean 'train'?")),
     train((), "experiment=pointmaze_jrsl", says=("pointmaze_jrsl", "did you mean pointmaze_jsrl?")),
-    train(POINTMAZE, "curriculum.tolerence=0", says=("did you mean curriculum.tolerance?",)),
-    train(POINTMAZE, "seeds=[0", says=("seeds=[0", "lists as [1,2]")),
-    Mistake(("evaluate",), ("run is not set", "give run=VALUE")),
     train(
         ALONE, "env.id=CartPole-v1", says=("env.id='CartPole-v1'", "choice among 2", "learner=bc")
     ),
-    train(POINTMAZE, "dataset=d4rl", "dataset.path=cut.hdf5", says=("cut.hdf5", "truncated")),
     Mistake(("dataset",), ("antmaze", "report")),
 ]
 
 HERE = [
+    train(POINTMAZE, "curriculum.tolerence=0", says=("did you mean curriculum.tolerance?",)),
+    train(POINTMAZE, "seeds=[0", says=("seeds=[0", "lists as [1,2]")),
+    Mistake(("evaluate",), ("run is not set", "give run=VALUE")),
+    train(POINTMAZE, "dataset=d4rl", "dataset.path=cut.hdf5", says=("cut.hdf5", "truncated")),
     train(POINTMAZE, "curiculum.tolerance=0", says=("did you mean curriculum.tolerance?",)),
     train(POINTMAZE, "online.steps=many", says=("online.steps=many", "'many'", "Integer")),
     train(POINTMAZE, "learner=ppx", says=("learner=ppx", "iql_official", "did you mean ppo?")),
@@ -199,30 +200,38 @@ WHILE_RUNNING = [
 ]
 
 
-@pytest.fixture
-def workshop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder, with files of which each is wrong in its own way, and a good one."""
-    monkeypatch.chdir(tmp_path)
-    good = write_reach_data(tmp_path / "reach.hdf5")
-    Path("cut.hdf5").write_bytes(good.read_bytes()[:5000])
+@pytest.fixture(scope="session")
+def wrong_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files of which each is wrong in its own way, and a good one."""
+    folder = tmp_path_factory.mktemp("wrong_files")
+    good = write_reach_data(folder / "reach.hdf5")
+    (folder / "cut.hdf5").write_bytes(good.read_bytes()[:5000])
     for name in ("unrewarded", "nan", "wide"):
-        Path(f"{name}.hdf5").write_bytes(good.read_bytes())
-    with h5py.File("unrewarded.hdf5", "a") as file:
+        shutil.copy(good, folder / f"{name}.hdf5")
+    with h5py.File(folder / "unrewarded.hdf5", "a") as file:
         del file["rewards"]
-    with h5py.File("nan.hdf5", "a") as file:
+    with h5py.File(folder / "nan.hdf5", "a") as file:
         file["rewards"][7] = np.nan
-    with h5py.File("wide.hdf5", "a") as file:
+    with h5py.File(folder / "wide.hdf5", "a") as file:
         del file["actions"]
         file["actions"] = np.zeros((300, 3), np.float32)
-    Path("file").write_text("hello")
-    torch.save({"weights": torch.zeros(2)}, "foreign.pt")
-    Path("guides.py").write_text(
+    (folder / "file").write_text("hello")
+    torch.save({"weights": torch.zeros(2)}, folder / "foreign.pt")
+    (folder / "guides.py").write_text(
         "import numpy as np\n"
         "number = 3\n"
         "def nan(observations): return np.full((len(observations), 2), np.nan)\n"
         "def wide(observations): return np.zeros((len(observations), 3))\n"
         "def far(observations): return np.full((len(observations), 2), 2.0)\n"
     )
+    return folder
+
+
+@pytest.fixture
+def workshop(wrong_files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with its own copy of the wrong files."""
+    shutil.copytree(wrong_files, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -314,26 +323,20 @@ def test_another_configuration_is_refused_key_by_key(
 
 @pytest.mark.parametrize(
     "arguments",
-    [
-        (),
-        ("--help",),
-        ("--version",),
-        ("train", "--help"),
-        ("train", "--cfg", "job"),
-        ("report", "--help"),
-    ],
+    [(), ("--help",), ("--version",), ("train", "--help")],
     ids=lambda arguments: "_".join(arguments) or "nothing",
 )
 def test_help_is_quiet_and_leaves_no_files(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     outcome = run(tmp_path, *arguments)
     assert outcome.status == 0
     assert outcome.err == ""
-    assert "jsrl" in outcome.out or "experiment: null" in outcome.out
+    assert "jsrl" in outcome.out
     assert listing(tmp_path) == set()
 
 
 def test_the_configuration_can_be_printed_with_every_key_of_a_run(tmp_path: Path) -> None:
     outcome = run(tmp_path, "train", "--cfg", "job", "experiment=pointmaze_jsrl", "seeds=[7]")
+    assert (outcome.status, outcome.err) == (0, "")
     assert "- 7" in outcome.out.splitlines()
     assert "experiment: pointmaze_jsrl" in outcome.out
     assert listing(tmp_path) == set()

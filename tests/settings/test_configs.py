@@ -35,6 +35,7 @@ OPTIONS = [
 NEEDS = {
     "env=gymnasium": ("env.id=Pendulum-v1",),
     "env=mountaincar": ("curriculum.metric=return",),
+    "env=lock": ("learner=dqn",),
     "env=mountaincar_choices": ("curriculum.metric=return", "learner=dqn"),
     "dataset=none": ("guide=waypoint",),
     "dataset=python": ("dataset.target=guides.py:act",),
@@ -63,6 +64,7 @@ NEEDS = {
         for path in (config_directory() / "arbiter").glob("*.yaml")
         if path.stem not in ("handover", "custom")
     },
+    "arbiter=human": ("curriculum=none", "guide=human", "seeds=[0]"),
     "arbiter=custom": ("arbiter.target=scripts/examples/arbiter_alternate.py:Alternate",),
 }
 """What else has to be said with an option."""
@@ -208,6 +210,8 @@ REWARDS_AND_SHARE: dict[str, tuple[float, float, Any]] = {
     "antmaze_naive_warmup": (1.0, -1.0, 0.25),
     "antmaze_offline": (1.0, -1.0, 0.25),
     "antmaze_play_guide": (1.0, -1.0, 0.25),
+    "lock_dqn": (1.0, 0.0, 0.0),
+    "lock_dqn_jsrl": (1.0, 0.0, 0.0),
     "mountaincar_dqn": (1.0, 0.0, 0.0),
     "mountaincar_dqn_jsrl": (1.0, 0.0, 0.0),
     "mountaincar_jsrl": (0.1, 0.0, 0.0),

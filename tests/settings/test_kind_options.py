@@ -1,16 +1,19 @@
 """A key that is typed for a kind that does not use it is refused, and no other."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from omegaconf import OmegaConf
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
 from small_runs import REACH, Outcome, call, composed
 
 from jsrl.commands.table import COMMANDS
 from jsrl.core.errors import UserError
 from jsrl.monitor.config import MonitorConfig
 from jsrl.settings.kind_options import ALL, GROUPS, refuse_unused, typed_keys
+from jsrl.settings.kinds import store_schema
 from jsrl.settings.schema import ActivationConfig
 from jsrl.settings.stages import OfflineConfig
 
@@ -154,3 +157,28 @@ def test_what_the_users_own_choice_leaves_unused_of_an_experiment_is_told(
     assert "curriculum=random has no interval, window, tolerance" in outcome.out
     # What an experiment itself leaves out of the one that it is built on is no news.
     assert call(monkeypatch, capfd, "train", "experiment=pointmaze_no_guide", "seeds=[]").out == ""
+
+
+def test_a_schema_is_made_once_and_again_for_another_dataclass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ConfigStore.instance(), "repo", {})
+
+    def known(kind: type) -> list[str]:
+        store_schema("group/inner", "schema", kind)
+        return list(ConfigStore.instance().load("group/inner/schema.yaml").node)
+
+    @dataclass
+    class First:
+        one: int = 1
+
+    @dataclass
+    class Second:
+        two: int = 2
+
+    def never() -> DictConfig:
+        raise AssertionError("made again")
+
+    assert known(First) == ["one"]
+    store_schema("group/inner", "schema", First, never)
+    assert known(Second) == ["two"]

@@ -7,6 +7,7 @@ from scipy import stats
 from jsrl.statistics import (
     bootstrap_interval,
     episodes_interval,
+    expanded_interval,
     improvement_interval,
     interquartile_mean,
     interquartile_mean_interval,
@@ -144,6 +145,20 @@ def test_the_interval_of_the_improvement_agrees_with_scipys_bootstrap():
     assert np.allclose(interval, [expected.low, expected.high], atol=0.03)
     assert interval == improvement_interval(first, second)
     assert interval[0] < probability_of_improvement(first, second) < interval[1]
+
+
+def test_intervals_of_few_seeds_are_those_of_hesterberg():
+    """The mean of a large sample: the normal interval with √(n/(n - 1))·t for 1.96."""
+    values = np.random.default_rng(0).normal(3.0, 2.0, size=40)
+    spread = values.std() / np.sqrt(40) * np.sqrt(40 / 39) * stats.t.ppf(0.975, 39)
+    found = expanded_interval(values)
+    assert found == pytest.approx([values.mean() - spread, values.mean() + spread], abs=0.05)
+    low, high = bootstrap_interval(values[:5].tolist())
+    wide = expanded_interval(values[:5])
+    assert wide[0] < low - 0.1 and wide[1] > high + 0.1
+    other = expanded_interval(values[:5], values[5:9])
+    assert other[1] - other[0] > wide[1] - wide[0]
+    assert expanded_interval([1.0], [1.0, 2.0]) is None
 
 
 def test_the_interval_of_the_interquartile_mean_is_that_of_its_bootstrap():

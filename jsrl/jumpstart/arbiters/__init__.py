@@ -5,7 +5,7 @@ evaluator and resume go by the same one.
 """
 
 from jsrl.core.discovery import import_all
-from jsrl.jumpstart.arbiters.base import ArbiterOptions, Rule, arbiters
+from jsrl.jumpstart.arbiters.base import ArbiterOptions, Rule, TargetOptions, arbiters
 from jsrl.jumpstart.arbiters.commitment import Committed, build_arbiter
 from jsrl.jumpstart.arbiters.handover import Handover, HandoverOptions
 
@@ -15,6 +15,7 @@ __all__ = [
     "Handover",
     "HandoverOptions",
     "Rule",
+    "TargetOptions",
     "arbiters",
     "build_arbiter",
 ]

@@ -8,11 +8,21 @@ from typing import Any, ClassVar, Protocol
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Critics, Decision
+from jsrl.core.arbitration import (
+    NEXT_GUIDE,
+    Arbiter,
+    ArbiterState,
+    Beginning,
+    Critics,
+    Decision,
+    Signals,
+    Successors,
+)
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.ranges import at_least
 from jsrl.core.registry import KindOptions, Registry
+from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 
 DRAWS = "arbiter"
@@ -41,15 +51,43 @@ class ArbiterOptions(KindOptions):
     def goes_by_success(self) -> bool:
         return False
 
+    def signals(self) -> Signals:
+        """By what a guide that may ask to act is to do so, for rules that need to know of it."""
+        return Signals()
+
     def check(self) -> None:
         """Raise UserError for the first value that is out of range."""
         at_least("arbiter.commitment", self.commitment, 1)
+
+    def check_environment(self, spec: EnvSpec) -> None:
+        """Raise UserError if the rule cannot decide in such an environment."""
+        if self.mixes and not isinstance(spec.actions, BoxActions):
+            raise UserError(
+                f"arbiter={self.kind} mixes actions of guide and explorer, but {spec.id} takes "
+                "choices, which cannot be mixed; choose another arbiter"
+            )
+
+
+@dataclass
+class TargetOptions(ArbiterOptions):
+    """Of rules that have a target, see ``jsrl.core.arbitration.HasTarget``."""
+
+    # Whether the rule says too with which action the learner's targets are made, if these take the
+    # value of an action in the successor; else they stay the learner's own.
+    bootstrap: bool = True
+
+    neutral = (("bootstrap", False),)
+
+    def with_target(self, *needs: str) -> frozenset[str]:
+        """What a rule needs, and for its target too, if it is to have one."""
+        return frozenset({*needs, NEXT_GUIDE} if self.bootstrap else needs)
 
 
 class Rule(ABC):
     """A rule that remembers nothing; what it does remember is for its class to say.
 
-    A class of its own needs ``decide`` alone, see ``jsrl.core.arbitration.Arbiter``.
+    A class of its own needs ``decide`` alone, see ``jsrl.core.arbitration.Arbiter``, and for a
+    target ``target`` too, see ``jsrl.core.arbitration.HasTarget``.
     """
 
     needs: frozenset[str] = frozenset()
@@ -84,7 +122,7 @@ def step_draws(moment: Decision, streams: Streams) -> Float[Tensor, "S E"]:
     return streams.uniform(DRAWS, moment.times.shape[1:])
 
 
-def critics_of(moment: Decision) -> Critics:
+def critics_of(moment: Decision | Successors) -> Critics:
     """The critics, which are there where a rule has named them in its needs."""
     assert moment.critics is not None, "a rule that asks for values names them in its needs"
     return moment.critics
@@ -95,27 +133,27 @@ def linear(first: float, last: float, steps: int, step: int) -> float:
     return last if step >= steps else first + (last - first) * step / steps
 
 
-def explorers_action(moment: Decision) -> Shaped[Tensor, "S E *A"]:
+def explorers_action(moment: Decision | Successors) -> Shaped[Tensor, "S E *A"]:
     """What the explorer would do, which is there where a rule has named it in its needs."""
     assert moment.explorer is not None, "a rule that asks for the explorer names it in its needs"
     return moment.explorer
 
 
-def guides_action(moment: Decision) -> Shaped[Tensor, "S E *A"]:
+def guides_action(moment: Decision | Successors) -> Shaped[Tensor, "S E *A"]:
     """What the guide would do, which is there where a rule has named it in its needs."""
     assert moment.guide is not None, "a rule that asks for the guide names it in its needs"
     return moment.guide
 
 
 def advantage_of_explorer(
-    moment: Decision, q: Callable[[Observation, Tensor], Tensor]
+    moment: Decision | Successors, q: Callable[[Observation, Tensor], Tensor]
 ) -> Float[Tensor, "S E"]:
-    """The least Q of the explorer's action less that of the guide's, on the CPU."""
+    """The least Q of the explorer's action less that of the guide's."""
     explorer, guide = (
         q(moment.observation, action).amin(1)
         for action in (explorers_action(moment), guides_action(moment))
     )
-    return (explorer - guide).cpu()
+    return explorer - guide
 
 
 def probability(key: str, value: float) -> None:

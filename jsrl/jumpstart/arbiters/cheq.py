@@ -2,9 +2,10 @@
 
 The mixing of CHEQ (Cramer et al. 2024, arXiv 2406.19768; numbers from ``cheq.py`` of
 dwaitbhatt/Rainbow-DemoRL): λ falls along a line from its highest to its lowest value as the
-critics' spread rises from the one bound to the other. There λ is a part of the observation; here
-it is not, so that a learner sees mixed actions without knowing why. The spread is the standard
-deviation over K critics, Σ(q - mean)²/K under the root.
+critics' spread rises from the one bound to the other. Targets are made with the action that is
+mixed at s' by the spread of the critics there. There λ is a part of the observation; here it is
+not, so that a learner sees mixed actions without knowing why. The spread is the standard deviation
+over K critics, Σ(q - mean)²/K under the root.
 """
 
 from dataclasses import dataclass
@@ -13,13 +14,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from jsrl.core.arbitration import ENSEMBLE, EXPLORER, ArbiterState, Decision
+from jsrl.core.arbitration import ENSEMBLE, EXPLORER, ArbiterState, Decision, Successors
 from jsrl.core.errors import UserError
 from jsrl.core.ranges import at_least
 from jsrl.core.streams import Streams
 from jsrl.jumpstart.arbiters.base import (
-    ArbiterOptions,
     Rule,
+    TargetOptions,
     arbiters,
     critics_of,
     explorers_action,
@@ -28,7 +29,7 @@ from jsrl.jumpstart.arbiters.base import (
 
 
 @dataclass
-class CheqOptions(ArbiterOptions):
+class CheqOptions(TargetOptions):
     """Of ``arbiter=cheq``."""
 
     # λ, the explorer's share, where the critics spread most.
@@ -66,10 +67,9 @@ class Cheq(Rule):
         options: see ``CheqOptions``.
     """
 
-    needs = frozenset({EXPLORER, ENSEMBLE})
-
     def __init__(self, options: CheqOptions) -> None:
         self.options = options
+        self.needs = options.with_target(EXPLORER, ENSEMBLE)
 
     def decide(
         self, moment: Decision, state: ArbiterState, streams: Streams
@@ -77,7 +77,15 @@ class Cheq(Rule):
         o = self.options
         if moment.step < o.warmup_steps:
             return torch.zeros(moment.times.shape), state
+        return self._share(moment).cpu(), state
+
+    def target(self, moment: Successors) -> Float[Tensor, "S B"]:
+        """λ by the critics' spread in the successor."""
+        return self._share(moment)
+
+    def _share(self, moment: Decision | Successors) -> Float[Tensor, "S E"]:
+        o = self.options
         q = critics_of(moment).q(moment.observation, explorers_action(moment))
-        spread = q.std(1, correction=0).cpu()
+        spread = q.std(1, correction=0)
         risk = ((spread - o.lowest_spread) / (o.highest_spread - o.lowest_spread)).clamp(0, 1)
-        return o.highest_share - risk * (o.highest_share - o.lowest_share), state
+        return o.highest_share - risk * (o.highest_share - o.lowest_share)

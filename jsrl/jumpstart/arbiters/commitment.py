@@ -1,12 +1,24 @@
 """Commitment to a decision for several steps, which every rule may have."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from jsrl.core.arbitration import Arbiter, ArbiterState, Beginning, Decision
+from jsrl.core.arbitration import (
+    NEXT_GUIDE,
+    Arbiter,
+    ArbiterState,
+    Beginning,
+    Decision,
+    HasTarget,
+    Successors,
+    TrustsData,
+    Watches,
+)
+from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
 from jsrl.jumpstart.arbiters.base import arbiters
 
@@ -18,7 +30,8 @@ class Committed:
 
     The rule is asked at every step, since the episodes of other environments stand elsewhere, but
     what it says and remembers counts only in rows where a decision is due. So its draws do not
-    depend on where the episodes stand.
+    depend on where the episodes stand. What a rule takes note of at every step, as a person's key,
+    counts in any case.
 
     Args:
         rule: which decides.
@@ -29,6 +42,7 @@ class Committed:
         self.rule = rule
         self.steps = steps
         self.needs = rule.needs
+        self._watched = rule.watched if isinstance(rule, Watches) else frozenset[str]()
 
     def fresh(self, num_seeds: int, num_envs: int) -> ArbiterState:
         """The rule's own memory, and the share that stands in each row."""
@@ -40,6 +54,11 @@ class Committed:
             self.rule.begin(beginning, _without_share(state), streams), state.episodes[SHARE]
         )
 
+    def trust(self, episodes: Sequence[Float[Tensor, "_ O"]], state: ArbiterState) -> ArbiterState:
+        """What the rule itself remembers of the dataset, if its needs name that."""
+        assert isinstance(self.rule, TrustsData), "its needs name no data otherwise"
+        return _with_share(self.rule.trust(episodes, _without_share(state)), state.episodes[SHARE])
+
     def decide(
         self, moment: Decision, state: ArbiterState, streams: Streams
     ) -> tuple[Float[Tensor, "S E"], ArbiterState]:
@@ -48,15 +67,34 @@ class Committed:
         due = moment.times % self.steps == 0
         share = torch.where(due, share.cpu(), state.episodes[SHARE])
         kept = {
-            name: torch.where(due.view(*due.shape, *[1] * (new.dim() - 2)), new, own.episodes[name])
+            name: new if name in self._watched else _where(due, new, own.episodes[name])
             for name, new in after.episodes.items()
         }
         return share, _with_share(ArbiterState(after.seeds, kept), share)
 
+    def target(self, moment: Successors) -> Float[Tensor, "S B"]:
+        """What the rule itself says: a minibatch does not hold which decision stands."""
+        assert isinstance(self.rule, HasTarget), "its needs name no target otherwise"
+        return self.rule.target(moment)
+
+
+def _where(due: Bool[Tensor, "S E"], new: Tensor, old: Tensor) -> Tensor:
+    return torch.where(due.view(*due.shape, *[1] * (new.dim() - 2)), new, old)
+
 
 def build_arbiter(options: Any) -> Arbiter:
-    """The rule of its options, committed for as many steps as they say."""
+    """The rule of its options, committed for as many steps as they say.
+
+    Raises:
+        UserError: if one of the user's own is none, or has no target where it names one.
+    """
     rule: Arbiter = arbiters.build(options)
+    if NEXT_GUIDE in rule.needs and not isinstance(rule, HasTarget):
+        raise UserError(
+            f"arbiter={options.kind}: {type(rule).__name__} has {NEXT_GUIDE!r} in its needs, and "
+            "no method target(self, moment), which says with which action targets are made; write "
+            "one, or leave it out of the needs"
+        )
     return rule if options.commitment == 1 else Committed(rule, options.commitment)
 
 

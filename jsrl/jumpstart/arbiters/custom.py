@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsrl.core.arbitration import NEEDS, Arbiter
+from jsrl.core.arbitration import NEEDS, NEXT_GUIDE, Arbiter, HasTarget
 from jsrl.core.errors import UserError
 from jsrl.core.loading import check_arguments, load_attribute
 from jsrl.core.ranges import required
@@ -51,5 +51,10 @@ def make_custom(options: CustomOptions) -> Arbiter:
         raise UserError(
             f"{named} needs {', '.join(unknown)}, which is unknown; a rule may need "
             f"{', '.join(NEEDS)}"
+        )
+    if isinstance(rule, HasTarget) and NEXT_GUIDE not in rule.needs:
+        raise UserError(
+            f"{named} has a method target, and no {NEXT_GUIDE!r} in its needs, so that it would "
+            "never be asked; name it there, or leave the method out"
         )
     return rule

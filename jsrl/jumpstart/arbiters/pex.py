@@ -52,6 +52,6 @@ class PolicyExpansion(Rule):
     def decide(
         self, moment: Decision, state: ArbiterState, streams: Streams
     ) -> tuple[Float[Tensor, "S E"], ArbiterState]:
-        better = advantage_of_explorer(moment, critics_of(moment).q)
+        better = advantage_of_explorer(moment, critics_of(moment).q).cpu()
         p = torch.sigmoid(self.options.inverse_temperature * better)
         return (step_draws(moment, streams) < p).float(), state

@@ -8,6 +8,7 @@ from jsrl.core.discovery import import_all
 from jsrl.jumpstart.curricula.base import (
     CurriculumOptions,
     DecidingOptions,
+    MeasuredOptions,
     curricula,
     curriculum_state,
     restore_curriculum,
@@ -24,6 +25,7 @@ __all__ = [
     "CustomOptions",
     "DecidingOptions",
     "JumpStartCurriculum",
+    "MeasuredOptions",
     "RandomCurriculum",
     "curricula",
     "curriculum_state",

@@ -26,6 +26,11 @@ class CurriculumOptions(KindOptions):
         """H1 where the options give it; None where it is measured."""
         return None
 
+    @property
+    def goes_by_guide(self) -> bool:
+        """Whether it begins from what the guide's own episodes were like."""
+        return False
+
     def check(self) -> None:
         """Raise UserError for the first value that is out of range."""
         at_least("curriculum.initial_episodes", self.initial_episodes, 1)
@@ -43,6 +48,10 @@ class MeasuredOptions(CurriculumOptions):
     def given_guide_steps(self) -> int | None:
         return self.initial_guide_steps
 
+    @property
+    def goes_by_guide(self) -> bool:
+        return self.initial_guide_steps is None
+
 
 @dataclass
 class DecidingOptions(MeasuredOptions):
@@ -52,6 +61,11 @@ class DecidingOptions(MeasuredOptions):
     interval: int = 1000
     # Which policy's evaluation decides: combined or exploration.
     decide_on: str = "combined"
+
+    @property
+    def goes_by_guide(self) -> bool:
+        """The guide's score is what evaluations are held against."""
+        return True
 
     def check(self) -> None:
         super().check()

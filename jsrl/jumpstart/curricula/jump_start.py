@@ -66,6 +66,11 @@ class JumpStartCurriculum:
         if not self.tolerance >= 0:
             raise UserError(f"curriculum.tolerance={self.tolerance} must be at least 0")
 
+    @property
+    def is_settled(self) -> bool:
+        """In the last stage, in which the guide does not act."""
+        return self.stage + 1 == len(self.steps)
+
     def guide_steps(self, streams: Streams) -> int:
         return self.steps[self.stage]
 
@@ -78,7 +83,7 @@ class JumpStartCurriculum:
         mean = math.fsum(evaluations) / self.window
         bound = self.best - self.tolerance * abs(self.best) if self.best > -math.inf else self.best
         best = max(self.best, mean)
-        if self.stage + 1 < len(self.steps) and mean >= bound and mean >= self.minimum:
+        if not self.is_settled and mean >= bound and mean >= self.minimum:
             return replace(
                 self,
                 best=best,

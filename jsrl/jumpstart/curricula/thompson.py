@@ -27,9 +27,11 @@ class ThompsonCurriculum(CountedSuccess):
     """h is chosen for each episode by one draw of the success with every h (Thompson 1933).
 
     The success with h is Beta(1/2 + successes, 1/2 + failures), of discounted counts; the smallest
-    h is taken whose draw is at least ``share`` of the largest draw. So it is plain
-    learning in nearly all episodes where guided ones end worse, in about half of them where all end
-    alike, and hands over late where only guided episodes succeed.
+    h is taken whose draw is at least ``share`` of the largest draw. So it is plain learning in
+    nearly all episodes where guided ones end worse, and hands over late where only guided episodes
+    succeed. Where all fail alike it is plain learning in about 0.57 of the episodes with two
+    numbers h to choose from, and in 0.26 with five: the least successful draws differ by orders of
+    magnitude, and few are near the largest.
 
     Args:
         share: of the best draw that is good enough.

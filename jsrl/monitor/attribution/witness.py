@@ -6,9 +6,9 @@ Conformal p-values", 2023, for p-values of single samples and the false discover
 
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from jsrl.core.errors import UserError
@@ -64,6 +64,6 @@ def rank_samples(x: Tensor, y: Tensor, top: int = 100) -> RankedSamples:
     # Rounding aside: equal samples have equal scores.
     above = (of_others >= scores - 1e-6).sum(0)
     p = (1 + above).double() / (n + 1)
-    adjusted = torch.from_numpy(stats.false_discovery_control(p.cpu().numpy(), method="bh"))
+    adjusted = torch.from_numpy(scipy.stats.false_discovery_control(p.cpu().numpy(), method="bh"))
     order = scores.argsort(descending=True, stable=True)[:top]
     return RankedSamples(order, scores[order].double(), p[order], adjusted.to(p.device)[order])

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
 from jsrl.core.errors import UserError
@@ -35,7 +35,8 @@ def kolmogorov_smirnov(reference: Sample, current: Sample) -> float:
     """
     x, y = reference.steps.observations, current.steps.observations
     varying = [c for c in range(x.shape[1]) if np.ptp(np.concatenate([x[:, c], y[:, c]])) > 0]
-    smallest = min((float(stats.ks_2samp(x[:, c], y[:, c]).pvalue) for c in varying), default=1.0)
+    found = (float(scipy.stats.ks_2samp(x[:, c], y[:, c]).pvalue) for c in varying)
+    smallest = min(found, default=1.0)
     return min(1.0, smallest * max(1, len(varying)))
 
 
