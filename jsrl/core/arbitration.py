@@ -180,8 +180,8 @@ class Arbiter(Protocol):
     ) -> tuple[Float[Tensor, "S E"], ArbiterState]:
         """The explorer's share in every row, from 0 to 1, and what it remembers from then on.
 
-        What it says of a row must depend on its seed's rows alone. Where it says NaN, as critics of
-        a seed that failed make it, the explorer acts.
+        What it says of a row must depend on its seed's rows alone. Where it says NaN the explorer
+        acts.
         """
         ...
 

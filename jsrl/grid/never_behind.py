@@ -134,11 +134,12 @@ def step_at(results: Sequence[Result], share: float, measure: str) -> int | None
     """The last step up to a share of the online steps at which all of these were evaluated.
 
     Args:
-        results: arms of one cell; those without records or online steps are not asked.
+        results: arms of one cell; those without records or online steps are not asked, and neither
+            are those all of whose seeds failed.
         share: of the steps of the shortest run.
         measure: ``success`` or ``return``.
     """
-    learning = [result for result in results if result.steps > 0]
+    learning = [r for r in results if r.steps > 0 and len(r.failed) < len(r.records)]
     if not learning:
         return None
     end = min(result.steps for result in learning)
@@ -177,7 +178,7 @@ def _standing(field: Field, share: float, bar: NeverBehindConfig, measure: str) 
         default=(None, []),
     )
     if not own or best is None:
-        return Standing(field.cell, share, step, best)
+        return Standing(field.cell, share, step, best, holds=False if field.arm.failed else None)
     interval = expanded_interval(own, values)
     holds = None
     if field.arm.failed:
@@ -195,7 +196,7 @@ def _improvement(field: Field, bar: NeverBehindConfig, measure: str) -> Improvem
         return Improvement(field.cell, None)
     own, other = (r.finite_at(measure, step) for r in (field.arm, field.over))
     if not own or not other:
-        return Improvement(field.cell, step)
+        return Improvement(field.cell, step, reached=False if field.arm.failed else None)
     probability = probability_of_improvement(own, other)
     reached = None
     if field.arm.failed:

@@ -44,6 +44,8 @@ class Arbitration:
         self.state = ArbiterState(seeds, fresh.episodes)
         self.guided = np.zeros(shape[0] * shape[1], np.int64)
         """In how many steps of each episode under way the guide took part."""
+        self.unasked = np.zeros(shape[0] * shape[1], np.int64)
+        """In how many of them the rule was not asked, since the guide acted alone."""
 
     def in_force(self) -> ArbiterInForce:
         """The rule with what it has learnt so far, for an evaluation."""
@@ -59,7 +61,8 @@ class Arbitration:
 
     def begin(self, beginning: Beginning, streams: Streams) -> None:
         """Episodes begin."""
-        self.guided[beginning.mask.numpy().reshape(-1)] = 0
+        for count in (self.guided, self.unasked):
+            count[beginning.mask.numpy().reshape(-1)] = 0
         self.state = self.rule.begin(beginning, self.state, streams)
 
     def decide(self, moment: Decision, streams: Streams) -> Float[Tensor, "S E"]:
@@ -79,9 +82,14 @@ class Arbitration:
         """The guide took part in a step where ``guided``."""
         self.guided += guided
 
+    def left_out(self) -> None:
+        """The guide acts alone in a step, whatever the rule would say."""
+        self.unasked += 1
+
     def state_dict(self) -> dict[str, Any]:
         """Memory and counts: tensors and plain values."""
         counts = {"step": self.step, "guided": torch.from_numpy(self.guided.copy())}
+        counts["unasked"] = torch.from_numpy(self.unasked.copy())
         return self.state.state_dict() | counts
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -89,3 +97,6 @@ class Arbitration:
         self.state = ArbiterState.restored(state)
         self.step = state["step"]
         self.guided = state["guided"].numpy().copy()
+        # Checkpoints of earlier versions do not say where the rule was not asked.
+        unasked = state.get("unasked")
+        self.unasked = np.zeros_like(self.guided) if unasked is None else unasked.numpy().copy()

@@ -215,6 +215,7 @@ class Stepper:
             self.asked = by_guide if self.foresight is None else self.episodes >= 0
             if rule is not None:
                 rule.took_part(by_guide)
+                rule.left_out()
         else:
             with watched or nullcontext():
                 own = explorer.act(self.seen(), streams if explores else None)
@@ -377,8 +378,12 @@ class Stepper:
     def _begin_rule(
         self, rule: Arbitration, mask: Bool[NDArray[np.bool_], " N"], streams: Streams
     ) -> None:
-        """Tell the rule which episodes begin, before what is known of those before is lost."""
-        finished = mask & self.finished if rule.learns else self._nowhere
+        """Tell the rule which episodes begin, before what is known of those before is lost.
+
+        Of an episode in which it was not asked at every step it learns nothing.
+        """
+        settled = self.finished & (rule.unasked == 0)
+        finished = mask & settled if rule.learns else self._nowhere
         ends = (finished, self.returns, self.successes, self.clock)
         rule.begin(Beginning(*map(self.by_seed, (mask, self.guide_steps, *ends))), streams)
 

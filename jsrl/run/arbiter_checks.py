@@ -1,6 +1,6 @@
 """What can be told to be wrong with the choice of a rule of who acts."""
 
-from jsrl.core.arbitration import DATA, GUIDE_V, LOG_PROB, NEXT_GUIDE, TAKEOVER, Arbiter
+from jsrl.core.arbitration import DATA, ENSEMBLE, GUIDE_V, LOG_PROB, NEXT_GUIDE, TAKEOVER, Arbiter
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.protocols import BootstrapsFromActions, Guide
@@ -73,6 +73,12 @@ def refuse_without_values(
     wanted = rule.needs & WHAT.keys()
     missing = sorted(wanted - offered(made))
     if not missing:
+        critics = getattr(learner, "critics", 2)
+        if ENSEMBLE in wanted and critics < 2:
+            raise UserError(
+                f"arbiter={arbiter.kind} goes by how far several critics agree, but "
+                f"learner.critics={critics}; use learner.critics=2 or more"
+            )
         return
     having = [
         name

@@ -169,7 +169,7 @@ def saved_arbiter(
     if saved is None:
         return None
     critics = own_values = None
-    if rule.needs & WHAT.keys():
+    if rule.needs & (WHAT.keys() | {LOG_PROB, GUIDE_V}):
         learner = _learner(config, state["learner"], spec, device)
         stored, pretrained = state["guide_learner"], None
         if stored is not None and rule.needs & {LOG_PROB, GUIDE_V}:

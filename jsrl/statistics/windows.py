@@ -27,14 +27,17 @@ def all_stretches(episode: Float[Tensor, "T O"], steps: int) -> Float[Tensor, "N
 
 
 def excess(
-    features: Float[Tensor, "*N F"], low: Float[Tensor, "*#N F"], high: Float[Tensor, "*#N F"]
+    features: Float[Tensor, "*N F"],
+    low: Float[Tensor, "*#N F"],
+    high: Float[Tensor, "*#N F"],
+    width: Float[Tensor, "*#N F"],
 ) -> Float[Tensor, "*N"]:
-    """How far the worst feature lies outside its range, in widths of the range; 0 within all.
+    """How far the worst feature lies outside its range, in units of its width; 0 within all.
 
-    Infinity where a feature is not finite. A range without width has the width 1.
+    Infinity where a feature is not finite. Where the width is 0 the unit is 1.
     """
-    width = torch.where(high > low, high - low, 1.0)
-    outside = torch.maximum(low - features, features - high) / width
+    unit = torch.where(width > 0, width, 1.0)
+    outside = torch.maximum(low - features, features - high) / unit
     return outside.nan_to_num(nan=torch.inf, posinf=torch.inf).amax(-1).clamp(min=0)
 
 

@@ -56,7 +56,7 @@ class MonitorInWords:
 
     def __init__(self, level, window, episodes, **others):
         self.level, self.window, self.half = level, window, episodes // 2
-        self.ranges, self.worst, self.rows = [], [], {}
+        self.ranges, self.worst, self.rows, self.widths = [], [], {}, None
         self.ranged = 0
 
     def begin(self, rows, finished):
@@ -84,6 +84,8 @@ class MonitorInWords:
             self.worst.append(max(episode["excess"]))
         if episode["use"] == "ranges" or (episode["use"] == "watched" and not episode["alarmed"]):
             self.ranges += episode["features"]
+        if episode["use"] == "ranges" and self.ranges:
+            self.widths = [max(column) - min(column) for column in zip(*self.ranges, strict=True)]
 
     def step(self, row, observation):
         episode = self.rows[row]
@@ -111,7 +113,7 @@ class MonitorInWords:
         for number, value in enumerate(features):
             seen = [other[number] for other in self.ranges]
             low, high = min(seen), max(seen)
-            width = high - low if high > low else 1.0
+            width = self.widths[number] if self.widths[number] > 0 else 1.0
             found += [(low - value) / width, (value - high) / width]
         return max(found)
 

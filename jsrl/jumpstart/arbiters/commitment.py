@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from jsrl.core.arbitration import (
+    DATA,
     NEXT_GUIDE,
     Arbiter,
     ArbiterState,
@@ -93,6 +94,12 @@ def build_arbiter(options: Any) -> Arbiter:
         raise UserError(
             f"arbiter={options.kind}: {type(rule).__name__} has {NEXT_GUIDE!r} in its needs, and "
             "no method target(self, moment), which says with which action targets are made; write "
+            "one, or leave it out of the needs"
+        )
+    if DATA in rule.needs and not isinstance(rule, TrustsData):
+        raise UserError(
+            f"arbiter={options.kind}: {type(rule).__name__} has {DATA!r} in its needs, and no "
+            "method trust(self, episodes, state), which is shown the dataset's episodes; write "
             "one, or leave it out of the needs"
         )
     return rule if options.commitment == 1 else Committed(rule, options.commitment)

@@ -9,10 +9,11 @@ above the m-th largest of these, m being the largest number with m/(n + 1) ≤ l
 
 So in an episode that might as well be one of the trusted ones, the probability of any alarm is at
 most ``level``, however its steps depend on one another. An explorer that learns goes where no
-trusted episode has been. Episodes without any alarm therefore widen the ranges, which can only make
-alarms rarer. Nothing is noticed that stays within all ranges, or that was there in the trusted
-episodes already. The monitor of a run (``monitor=on``) is another one: it tests whole episodes once
-they have ended, by the policy's layers too, and lets the run go on as it is.
+trusted episode has been. Episodes without any alarm therefore widen the ranges, but not the widths
+in which an excess is measured, so that this can only make alarms rarer. Nothing is noticed that
+stays within all ranges, or that was there in the trusted episodes already. The monitor of a run
+(``monitor=on``) is another one: it tests whole episodes once they have ended, by the policy's
+layers too, and lets the run go on as it is.
 """
 
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ from jsrl.statistics.windows import (
 )
 
 RANGED, CALIBRATED, LARGEST = "episodes of ranges", "episodes of threshold", "largest excesses"
-LOW, HIGH = "low", "high"
+LOW, HIGH, WIDTH = "low", "high", "width"
 STRETCH, SEEN, USE, WORST, ALARMED = "stretch", "seen", "use", "worst excess", "alarmed"
 OWN_LOW, OWN_HIGH = "low of episode", "high of episode"
 
@@ -92,6 +93,11 @@ class MonitorOptions(ArbiterOptions):
                 f"arbiter=monitor looks at the numbers of observations, and {spec.id} has images "
                 "alone; choose another arbiter"
             )
+        if spec.max_episode_steps < self.window:
+            raise UserError(
+                f"arbiter.window={self.window} is longer than the episodes of {spec.id}, which "
+                f"have at most {spec.max_episode_steps} steps; lower it"
+            )
 
 
 @arbiters.register("monitor", MonitorOptions)
@@ -142,7 +148,7 @@ class InputMonitor(Rule):
                 "be trusted; lower it"
             )
         low, high = ranging.amin(0), ranging.amax(0)
-        worst = [excess(part, low, high) for part in found[self._ranging :]]
+        worst = [excess(part, low, high, high - low) for part in found[self._ranging :]]
         # An episode that is shorter than the window exceeds nothing.
         largest = torch.stack([torch.cat([w, w.new_zeros(1)]).amax() for w in worst])
         values = {
@@ -151,6 +157,7 @@ class InputMonitor(Rule):
             LARGEST: largest.topk(o.exceeding).values,
             LOW: low,
             HIGH: high,
+            WIDTH: high - low,
         }
         seeds = {name: torch.stack([value] * count) for name, value in values.items()}
         return ArbiterState(seeds, state.episodes)
@@ -174,7 +181,7 @@ class InputMonitor(Rule):
         features, seen = described(stretch), own[SEEN] + 1
         whole = seen >= self.options.window
         compared = whole & (own[USE] != RANGING) & (own[USE] != NEITHER)
-        found = excess(features, seeds[LOW].unsqueeze(1), seeds[HIGH].unsqueeze(1))
+        found = excess(features, *(seeds[name].unsqueeze(1) for name in (LOW, HIGH, WIDTH)))
         found = torch.where(compared, found, 0.0)
         found = torch.where(vector.isfinite().all(-1), found, torch.inf)
         alarm = (own[USE] == WATCHED) & (found > seeds[LARGEST].amin(1, keepdim=True))
@@ -201,6 +208,8 @@ class InputMonitor(Rule):
             if low not in part:
                 part[low] = worst.new_full((*of, features), torch.inf)
                 part[high] = worst.new_full((*of, features), -torch.inf)
+        if WIDTH not in seeds:
+            seeds[WIDTH] = worst.new_zeros((shape[0], features))
         if STRETCH not in own:
             own[STRETCH] = worst.new_zeros((*shape, self.options.window, size))
         return seeds, own
@@ -218,9 +227,12 @@ class InputMonitor(Rule):
         high = torch.where(widens, own[OWN_HIGH], -torch.inf).amax(1)
         worst = torch.where(calibrating, own[WORST], -torch.inf)
         largest = torch.cat([seeds[LARGEST], worst], 1).topk(self.options.exceeding)
+        low, high = torch.minimum(seeds[LOW], low), torch.maximum(seeds[HIGH], high)
+        has_ranges = (seeds[RANGED] >= self._ranging).unsqueeze(1)
         return seeds | {
-            LOW: torch.minimum(seeds[LOW], low),
-            HIGH: torch.maximum(seeds[HIGH], high),
+            LOW: low,
+            HIGH: high,
+            WIDTH: torch.where(has_ranges, seeds[WIDTH], high - low),
             LARGEST: largest.values,
             RANGED: seeds[RANGED] + ranging.sum(1),
             CALIBRATED: seeds[CALIBRATED] + calibrating.sum(1),
