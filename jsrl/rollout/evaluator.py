@@ -1,7 +1,8 @@
 """Evaluation, in environments of its own, of guide, combined policy and exploration-policy.
 
 Start states are keyed by (evaluation, episode), so that the policies are compared from the same
-ones, and nothing of the training's clocks or draws moves.
+ones, and nothing of the training's clocks or draws moves. What a rule of who acts draws is keyed by
+(evaluation, step, environment) instead: with another number of environments it draws otherwise.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,6 +1,7 @@
 """The components of one run, put together from its configuration, and their state."""
 
 import copy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget
+from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget, TrustsData
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
@@ -29,6 +30,7 @@ from jsrl.core.protocols import (
     TakesOver,
 )
 from jsrl.core.streams import Streams
+from jsrl.datasets.dataset import Dataset
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide, guide_line
 from jsrl.guides.network import OfflineOptions
@@ -100,6 +102,7 @@ class Components:
         check_targets(config, self.arbiter, learners[config.learner.kind].make, self.guide)
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
+        self._refuse_untrustworthy()
         self.guide_learner = (
             self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
         )
@@ -172,9 +175,13 @@ class Components:
         """Show the rule of who acts the episodes of the dataset, if it begins with them."""
         if self.dataset is None or DATA not in self.arbiter.needs:
             return
-        vectors = torch.from_numpy(self.dataset.data.observations)
-        starts = [int(start) for start in self.dataset.episode_starts]
-        self.runner.collector.trust(torch.tensor_split(vectors, starts[1:]))
+        self.runner.collector.trust(_episodes_of(self.dataset))
+
+    def _refuse_untrustworthy(self) -> None:
+        """Raise UserError before anything is learnt if the rule cannot begin with the dataset."""
+        rule = self.arbiter
+        if self.dataset is not None and DATA in rule.needs and isinstance(rule, TrustsData):
+            rule.trust(_episodes_of(self.dataset), rule.fresh(1, 1))
 
     def offline_replay(self) -> Replay:
         """Make the replay of pre-training, whose minibatches are all offline."""
@@ -445,3 +452,9 @@ class Components:
                 f"{name} has changed since the checkpoint was written (its hash was "
                 f"{fingerprint}, is {now}); restore what it was, or choose another run_dir{hint}"
             )
+
+
+def _episodes_of(dataset: Dataset) -> Sequence[torch.Tensor]:
+    """What was observed in each episode, as vectors."""
+    vectors = torch.from_numpy(dataset.data.observations)
+    return torch.tensor_split(vectors, [int(start) for start in dataset.episode_starts[1:]])

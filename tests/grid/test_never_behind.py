@@ -105,6 +105,10 @@ def test_what_is_missing_leaves_it_open_and_what_failed_does_not(
     found = held(grid, output, margin=0.2)
     assert [s.holds for s in found.standings] == [True, True, False, False]
     assert found.is_never_behind is False
+    record(output, "behind", "jsrl_cold", 0, [0.0, 0.1, None, None], failed=True)
+    found = held(grid, output, margin=0.2)
+    assert [s.holds for s in found.standings] == [True, True, False, False]
+    assert found.improvements[1].reached is False
     (output / "raw/even/jsrl_cold/seed0.json").unlink()
     (output / "raw/even/jsrl_cold/seed1.json").unlink()
     (first, _, *_) = held(grid, output).standings

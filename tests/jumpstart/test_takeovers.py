@@ -1,6 +1,7 @@
 """Takeovers by a person and by an alarm, each against its words written once more, row by row."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,13 @@ from jsrl.core.arbitration import ArbiterState, Decision
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
+from jsrl.jumpstart.arbiters.monitor import LARGEST
 from jsrl.statistics.windows import allowed_exceedances, fewest_for
 
 STEPS = 100
 """So that with 10 rows each oracle is asked for 1,000."""
+
+RNG = np.random.default_rng
 
 
 @pytest.mark.parametrize("commitment", [1, 3])
@@ -251,6 +255,28 @@ def test_episodes_of_the_data_are_trusted_as_those_of_training_are():
     assert known.keys() == learnt.keys()
     for name, values in learnt.items():
         torch.testing.assert_close(known[name], values.expand(2, *values.shape[1:]))
+
+
+def test_a_wider_range_makes_no_alarm_that_was_none_before():
+    """Also of a column that never moved in the trusted episodes, and then does by a trifle."""
+    rule = rule_of("monitor", **QUICK)
+    episodes = [torch.stack([e[:, 0], torch.zeros(len(e))], 1) for e in walks(RNG(3), 8)]
+    state = rule.trust(episodes, rule.fresh(1, 1))
+    state = replace(state, seeds=state.seeds | {LARGEST: state.seeds[LARGEST].clamp(min=0.5)})
+    everywhere, streams = torch.ones(1, 1, dtype=torch.bool), Streams([0])
+
+    def alarms(moved: float, before):
+        before, found = rule.begin(beginning(everywhere, everywhere), before, streams), []
+        for vector in episodes[0]:
+            seen = torch.tensor([[[float(vector[0]), moved]]])
+            share, before = rule.decide(seeing(seen), before, streams)
+            found.append(float(share) == 0)
+        return sum(found), before
+
+    assert alarms(0.01, state)[0] == 0
+    quiet, widened = alarms(0.001, state)
+    assert quiet == 0
+    assert alarms(0.01, widened)[0] == 0
 
 
 def test_too_few_trusted_episodes_are_refused_with_numbers_that_work():

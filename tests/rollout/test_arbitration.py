@@ -178,6 +178,22 @@ def test_where_h_alone_is_to_count_the_rule_is_not_asked():
     assert not run(collector, 3, FakePolicy(), FakeGuide(), throughout)[0].by_guide.any()
 
 
+def test_a_rule_learns_nothing_of_episodes_in_which_the_guide_acted_alone():
+    """Nor of the one that was under way when the guide's steps were over."""
+    collector = following(Cycle((1.0,)), settings=counting(lengths=(4, 4)))
+    throughout = [FixedSteps(fakes.TIME_LIMIT)] * 2
+
+    def ended(steps):
+        run(collector, steps, FakePolicy(), FakeGuide(), throughout)
+        return collector.arbiter_in_force().seeds["ended"].tolist()
+
+    collector.guide_alone = True
+    assert ended(10) == [0, 0]
+    collector.guide_alone = False
+    assert ended(3) == [0, 0]  # the third episode of each environment had begun without the rule
+    assert ended(8) == [4, 4]
+
+
 def make_evaluator(num_envs=2):
     environments = Environments(counting(), 2 * num_envs)
     streams = Streams([0, 1]).child("evaluator")

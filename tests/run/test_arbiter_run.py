@@ -92,6 +92,10 @@ REFUSED = [
         ["arbiter=ibrl needs the values Q(s, a) of actions", "learner=ppo", "iql", "sac", "dqn"],
     ),
     (("learner=dqn", "arbiter=cheq"), ["arbiter=cheq", "several critics", "learner=dqn", "sac"]),
+    (
+        ("learner=sac", "learner.critics=1", "arbiter=cheq"),
+        ["arbiter=cheq", "learner.critics=1", "learner.critics=2"],
+    ),
     (("arbiter=coin", "curriculum=random"), ["arbiter=coin", "curriculum=random", "=none"]),
     (("arbiter=coin", "guide=none"), ["arbiter=coin", "guide=none"]),
     (("arbiter=roll_back", "env.success_key=null"), ["arbiter.metric=return"]),
