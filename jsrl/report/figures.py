@@ -1,5 +1,6 @@
 """Learning curves as PNG files, drawn without a display and without matplotlib's global state."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,7 @@ GUIDE_COLOUR = "0.25"  # dark grey and dashed, as it does not learn: no experime
 LINE_STYLES = ("-", "--", "-.", ":")
 INCHES = (6.0, 4.0)
 LEGEND_ROW_INCHES = 0.17
+TITLE_LETTERS = 62  # of a line
 LEGEND_LETTERS = 90  # of a row, the samples of the lines included
 RESAMPLES = 2_000  # of the bands; enough for a line's width, and quick at every point
 MOST_MARKERS = 30
@@ -252,7 +254,8 @@ def _finish(figure: "Figure", panels: "list[Axes]", title: str, seeds: int, path
     """Title, what the lines are, axis of steps, legend beside the data, and the file."""
     from matplotlib.ticker import EngFormatter
 
-    figure.suptitle(title, fontsize=11, fontweight="bold")
+    lines = (textwrap.fill(line, TITLE_LETTERS) for line in title.splitlines())
+    figure.suptitle("\n".join(lines), fontsize=11, fontweight="bold")
     handles, labels = panels[0].get_legend_handles_labels()
     if handles:
         columns = next(n for n in (3, 2, 1) if n == 1 or _legend_width(labels, n) <= LEGEND_LETTERS)
