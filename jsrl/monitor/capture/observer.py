@@ -20,7 +20,7 @@ from jsrl.monitor.capture.steps import ACTORS, PHASES, WatchedSteps
 STEPS_AT_ONCE = 64
 """How many moments are gathered before they are passed on as watched steps."""
 
-NOT_RECORDED = ("observation", "members", "share")
+NOT_RECORDED = ("observation", "members", "share", "next_guide")
 
 COLUMNS = tuple(f.name for f in fields(Moment) if f.name not in NOT_RECORDED)
 
