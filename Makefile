@@ -30,7 +30,7 @@ demo: setup
 	@echo "More numbers:   $(BIN)/tensorboard --logdir runs/demo/tensorboard"
 
 test: setup
-	@echo "Running the tests in two processes: about 18 minutes on two quiet cores."
+	@echo "Running the tests in two processes: about 12 minutes on two quiet cores."
 	@$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: setup

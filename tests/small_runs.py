@@ -166,7 +166,9 @@ def call(
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # set by the command: undone after the test
     if set(arguments) & set(TINY):
         monkeypatch.setenv(UNUSED_KEYS, ALLOWED)
-    if not any(word.startswith("hydra.mode") for word in arguments):
+    # The configuration of this command sets the mode itself.
+    sets_mode = "reproducibility" in arguments[:1]
+    if not sets_mode and not any(word.startswith("hydra.mode") for word in arguments):
         # To learn that it is not set, Hydra composes the whole configuration one more time.
         monkeypatch.setattr(Hydra, "get_mode", lambda *_, **__: None)
     capfd.readouterr()
