@@ -64,12 +64,10 @@ none of them. What differs even so, because one of the two has no option for it:
 """
 
 import argparse
-import csv
 import json
 import platform
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +75,7 @@ import gymnasium
 import numpy as np
 import torch
 import yaml
-from scipy import stats
+from comparison import interval, open_table, processor, read_table
 
 import jsrl
 from jsrl.datasets.d4rl import load_hdf5, save_hdf5
@@ -174,7 +172,7 @@ def data_of(run: Path) -> Dataset:
 def train(size: Size, names: list[str]) -> None:
     """Train jsrl and evaluate both; every policy becomes a line of ``NAME.csv``."""
     for name in names:
-        with open_table(size, f"{name}.csv", Score) as write:
+        with open_table(size.results / f"{name}.csv", Score, versions(size)) as write:
             for score in scores(size, name):
                 write(score)
                 print(name, score, flush=True)
@@ -252,30 +250,11 @@ def score(
     return Score(library, seed, size.episodes, *means)
 
 
-@contextmanager
-def open_table(size: Size, name: str, row: type) -> Iterator[Callable[[Any], None]]:
-    """Write dataclasses as lines of a CSV file, and ``versions.json`` beside it."""
-    size.results.mkdir(parents=True, exist_ok=True)
+def versions(size: Size) -> dict[str, Any]:
+    """Of what the figures come from; d3rlpy has an environment of its own."""
     ours = {"python": platform.python_version(), "processor": processor()}
     ours |= {module.__name__: module.__version__ for module in (torch, np, gymnasium)}
-    theirs = json.loads((size.folder / "versions.json").read_text())
-    versions = {"jsrl": ours, THEIRS: theirs}
-    (size.results / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
-    with (size.results / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(row)], lineterminator="\n")
-        writer.writeheader()
-
-        def write(one: Any) -> None:
-            writer.writerow(asdict(one))
-            file.flush()
-
-        yield write
-
-
-def processor() -> str:
-    """The name that Linux gives the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+    return {"jsrl": ours, THEIRS: json.loads((size.folder / "versions.json").read_text())}
 
 
 def print_tables(size: Size, names: list[str]) -> None:
@@ -306,22 +285,6 @@ def answer(mean: float, low: float, high: float) -> str:
     """Where jsrl's mean lies."""
     where = "within" if low <= mean <= high else "above" if mean > high else "below"
     return f"jsrl's {mean:.3f} lies {where} [{low:.3f}, {high:.3f}]"
-
-
-def read_table(file: Path) -> list[dict[str, str]]:
-    if not file.exists():
-        raise SystemExit(f"{file} is not there; run the command train first")
-    with file.open() as lines:
-        return list(csv.DictReader(lines))
-
-
-def interval(values: list[float]) -> tuple[float, float]:
-    """The 95 % t-interval of the mean."""
-    error = stats.sem(values)
-    if error == 0:
-        return values[0], values[0]
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
-    return float(low), float(high)
 
 
 COMMANDS = {"data": write_data, "train": train, "tables": print_tables}

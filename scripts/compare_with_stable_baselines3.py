@@ -6,6 +6,7 @@ It needs ``stable-baselines3``, which the extra ``test`` brings. What it has fou
     python scripts/compare_with_stable_baselines3.py train sac
     python scripts/compare_with_stable_baselines3.py time sac
     python scripts/compare_with_stable_baselines3.py tables sac
+    python scripts/compare_with_stable_baselines3.py look td3 --seeds 10 11 12 --steps 5000
 
 This file is the protocol. It was committed before anything was run with it, first for SAC, later
 for DQN, and then for PPO and TD3. Of TD3 the speed had been looked at before, and the returns of a
@@ -52,14 +53,11 @@ What differs even so, because neither library has an option for it:
 """
 
 import argparse
-import csv
-import json
 import platform
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +66,7 @@ import numpy as np
 import stable_baselines3
 import torch
 import yaml
-from scipy import stats
+from comparison import interval, open_table, processor, read_table
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.noise import NormalActionNoise
@@ -235,7 +233,7 @@ TRAIN = {"jsrl": train_jsrl, THEIRS: train_theirs}
 def train(name: str, libraries: list[str]) -> None:
     """Train with each library; every score becomes a line of ``NAME_returns_LIBRARY.csv``."""
     for library in libraries:
-        with open_table(f"{name}_returns_{library}.csv", Score) as write:
+        with open_table(RESULTS / f"{name}_returns_{library}.csv", Score, versions()) as write:
             for score in TRAIN[library](TASKS[name]):
                 write(score)
                 print(score, flush=True)
@@ -255,7 +253,7 @@ def measure_updates(name: str, _: list[str]) -> None:
     if not TASKS[name].timed:
         raise SystemExit(f"{name} has nothing that is timed")
     contestants = updaters(TASKS[name])
-    with open_table(f"{name}_updates.csv", Rate) as write:
+    with open_table(RESULTS / f"{name}_updates.csv", Rate, versions()) as write:
         for number in range(ROUNDS + 1):
             for contestant, update in contestants.items():
                 rate = Rate(number, contestant, updates_per_second(update))
@@ -313,35 +311,36 @@ def updaters(task: Task) -> dict[str, Callable[[int], None]]:
     }
 
 
-@contextmanager
-def open_table(name: str, row: type) -> Iterator[Callable[[Any], None]]:
-    """Write dataclasses as lines of a CSV file, and ``versions.json`` beside it."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    versions = {"python": platform.python_version(), "processor": processor()}
-    for module in (torch, np, gymnasium, stable_baselines3):
-        versions[module.__name__] = module.__version__
-    (RESULTS / "versions.json").write_text(json.dumps(versions, indent=2) + "\n")
-    with (RESULTS / name).open("w", newline="") as file:
-        writer = csv.DictWriter(file, [field.name for field in fields(row)], lineterminator="\n")
-        writer.writeheader()
-
-        def write(one: Any) -> None:
-            writer.writerow(asdict(one))
-            file.flush()
-
-        yield write
+def versions() -> dict[str, str]:
+    """Of what the figures come from."""
+    modules = (torch, np, gymnasium, stable_baselines3)
+    return {
+        "python": platform.python_version(),
+        "processor": processor(),
+        **{module.__name__: module.__version__ for module in modules},
+    }
 
 
-def processor() -> str:
-    """The name that Linux gives the processor."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((x.split(":")[1].strip() for x in lines if x.startswith("model name")), "unknown")
+def look(name: str, seeds: list[int], steps: int) -> None:
+    """Train Stable-Baselines3 with other seeds, and print how each does on the way's start states.
+
+    It writes nothing: such a look decides nothing.
+    """
+    for seed in seeds:
+        model = their_model(TASKS[name], seed, TASKS[name].settings)
+        model.learn(steps)
+        found = mean_return(TASKS[name], their_actions(model), EPISODES_ON_THE_WAY)
+        print(Score(THEIRS, seed, steps, EPISODES_ON_THE_WAY, found), flush=True)
 
 
 def print_tables(name: str, libraries: list[str]) -> None:
     """What the README holds: every seed, the answer to the primary question, and the ratio."""
     task = TASKS[name]
-    rows = [row for library in libraries for row in read_table(f"{name}_returns_{library}.csv")]
+    rows = [
+        row
+        for library in libraries
+        for row in read_table(RESULTS / f"{name}_returns_{library}.csv")
+    ]
     print("| library | step |", " | ".join(f"seed {seed}" for seed in SEEDS), "| mean [95 %] |")
     print("|---" * (len(SEEDS) + 3) + "|")
     for library in libraries:
@@ -359,7 +358,7 @@ def print_tables(name: str, libraries: list[str]) -> None:
     if not task.timed:
         return
     rates: dict[str, list[float]] = {}
-    for row in read_table(f"{name}_updates.csv"):
+    for row in read_table(RESULTS / f"{name}_updates.csv"):
         rates.setdefault(row["contestant"], []).append(float(row["updates_per_second"]))
     print("| contestant | updates/s | ratio to Stable-Baselines3 | in single rounds |")
     print("|---" * 4 + "|")
@@ -367,13 +366,6 @@ def print_tables(name: str, libraries: list[str]) -> None:
         ratios = np.array(found) / np.array(rates[THEIRS])
         spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
         print(f"| {contestant} | {np.median(found):.0f} | {np.median(ratios):.2f} | {spread} |")
-
-
-def read_table(name: str) -> list[dict[str, str]]:
-    if not (RESULTS / name).exists():
-        raise SystemExit(f"{RESULTS / name} is not there; run the commands train and time first")
-    with (RESULTS / name).open() as file:
-        return list(csv.DictReader(file))
 
 
 def returns_of(rows: list[dict[str, str]], library: str, step: int) -> list[float]:
@@ -386,23 +378,19 @@ def returns_of(rows: list[dict[str, str]], library: str, step: int) -> list[floa
     return [found[seed] for seed in SEEDS]
 
 
-def interval(values: list[float]) -> tuple[float, float]:
-    """The 95 % t-interval of the mean."""
-    error = stats.sem(values)
-    if error == 0:
-        return values[0], values[0]
-    low, high = stats.t.interval(0.95, len(values) - 1, np.mean(values), error)
-    return float(low), float(high)
-
-
 COMMANDS = {"train": train, "time": measure_updates, "tables": print_tables}
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("command", choices=COMMANDS)
+    parser.add_argument("command", choices=[*COMMANDS, "look"])
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("library", nargs="?", choices=TRAIN, help="for train; without it, both")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12], help="for look")
+    parser.add_argument("--steps", type=int, default=5_000, help="for look")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    COMMANDS[given.command](given.task, [given.library] if given.library else list(TRAIN))
+    if given.command == "look":
+        look(given.task, given.seeds, given.steps)
+    else:
+        COMMANDS[given.command](given.task, [given.library] if given.library else list(TRAIN))

@@ -52,12 +52,16 @@ def expand_paths(config: Any) -> None:
     Raises:
         UserError: see ``expand_home``.
     """
+    # Commands that only look for a folder do without PyTorch, which this loads.
+    from jsrl.core.protocols import HoldsMembers
+
     for key in PATHS:
         _expand(config, key, key)
     for group, keys in INNER.items():
         for key in keys:
             _expand(getattr(config, group, None), key, f"{group}.{key}")
-    for index, member in enumerate(getattr(getattr(config, "guide", None), "members", [])):
+    guide = getattr(config, "guide", None)
+    for index, member in enumerate(guide.members if isinstance(guide, HoldsMembers) else []):
         for key in INNER["guide"]:
             if isinstance(member, dict) and isinstance(member.get(key), str):
                 member[key] = expand_home(member[key], f"guide.members[{index}].{key}")

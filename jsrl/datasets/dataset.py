@@ -8,12 +8,14 @@ Sizes: N transitions, O observation size, A action size, K episodes.
 
 import hashlib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int64
+from torch import Tensor
 
 from jsrl.core.conversions import show_range
 from jsrl.core.errors import UserError
@@ -68,6 +70,11 @@ class Dataset:
     @property
     def num_episodes(self) -> int:
         return len(self.episode_starts)
+
+    def observed_episodes(self) -> Sequence[Float[Tensor, "_ O"]]:
+        """The vectors that were observed in each episode."""
+        vectors = torch.from_numpy(self.data.observations)
+        return torch.tensor_split(vectors, [int(start) for start in self.episode_starts[1:]])
 
     @property
     def observation_size(self) -> int:

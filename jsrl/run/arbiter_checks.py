@@ -1,10 +1,12 @@
 """What can be told to be wrong with the choice of a rule of who acts."""
 
+from collections.abc import Callable
+
 from jsrl.core.arbitration import DATA, ENSEMBLE, GUIDE_V, LOG_PROB, NEXT_GUIDE, TAKEOVER, Arbiter
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
-from jsrl.core.protocols import BootstrapsFromActions, Guide
-from jsrl.guides import guides
+from jsrl.core.protocols import BootstrapsFromActions, CountsCritics, Guide
+from jsrl.guides import GuideOptions, guides
 from jsrl.jumpstart.arbiters import ArbiterOptions, TargetOptions, arbiters, build_arbiter
 from jsrl.learners import LearnerOptions, learners
 from jsrl.rollout.critics import WHAT, offered
@@ -47,22 +49,24 @@ def check_arbiter(config: TrainConfig) -> None:
 def _refuse_guide(rule: Arbiter, config: TrainConfig) -> None:
     """Raise UserError if a rule asks the guide for what guides of its kind cannot do."""
     kind, guide = config.arbiter.kind, config.guide
+    valued = _guides_which(lambda options: options.has_networks)
+    asking = _guides_which(lambda options: options.takes_over)
     if rule.needs & {LOG_PROB, GUIDE_V} and not guide.has_networks:
         raise UserError(
             f"arbiter={kind} needs the values and log-probabilities of the guide itself, which "
-            f"guide={guide.kind} does not give; use {_guides_with('has_networks')}, or another "
+            f"guide={guide.kind} does not give; use {valued}, or another "
             "arbiter such as ibrl"
         )
     if TAKEOVER in rule.needs and not guide.takes_over:
         raise UserError(
             f"arbiter={kind} needs a guide that takes over and gives back by itself, which guide="
-            f"{guide.kind} does not; use {_guides_with('takes_over')}, or another arbiter"
+            f"{guide.kind} does not; use {asking}, or another arbiter"
         )
 
 
-def _guides_with(ability: str) -> str:
-    """The kinds of guides whose options say that they have it."""
-    having = [name for name in guides.names() if getattr(guides[name].options, ability)]
+def _guides_which(can: Callable[[type[GuideOptions]], bool]) -> str:
+    """The kinds of guides whose options say that they can do something."""
+    having = [name for name in guides.names() if can(guides[name].options)]
     return " or ".join(f"guide={name}" for name in having)
 
 
@@ -73,11 +77,10 @@ def refuse_without_values(
     wanted = rule.needs & WHAT.keys()
     missing = sorted(wanted - offered(made))
     if not missing:
-        critics = getattr(learner, "critics", 2)
-        if ENSEMBLE in wanted and critics < 2:
+        if ENSEMBLE in wanted and isinstance(learner, CountsCritics) and learner.critics < 2:
             raise UserError(
                 f"arbiter={arbiter.kind} goes by how far several critics agree, but "
-                f"learner.critics={critics}; use learner.critics=2 or more"
+                f"learner.critics={learner.critics}; use learner.critics=2 or more"
             )
         return
     having = [

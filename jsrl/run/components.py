@@ -1,7 +1,6 @@
 """The components of one run, put together from its configuration, and their state."""
 
 import copy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget, TrustsData
-from jsrl.core.devices import resolve_device
+from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
@@ -30,12 +28,10 @@ from jsrl.core.protocols import (
     TakesOver,
 )
 from jsrl.core.streams import Streams
-from jsrl.datasets.dataset import Dataset
 from jsrl.envs.make import Environments, describe_env, make_env
-from jsrl.guides import NetworkGuide, guide_line
+from jsrl.guides import NetworkGuide
 from jsrl.guides.network import OfflineOptions
 from jsrl.jumpstart.arbiters import build_arbiter
-from jsrl.jumpstart.curricula import CustomOptions, curricula, curriculum_state, restore_curriculum
 from jsrl.learners import learners
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
@@ -60,6 +56,14 @@ from jsrl.run.build import (
     training_monitor_settings,
 )
 from jsrl.run.checks import offline_fraction
+from jsrl.run.component_checks import (
+    check_curriculum,
+    check_start,
+    check_time_limit,
+    check_trust,
+    require_same,
+    usable_device,
+)
 from jsrl.run.guide_values import guide_values
 from jsrl.run.starting_networks import networks_of_guides_run
 from jsrl.run.stores import offline_store, online_store
@@ -81,11 +85,11 @@ class Components:
         self.config = config
         # Before anything takes time: a file that is not there is told at once.
         config.dataset.check_source()
-        self.device = self._usable_device()
+        self.device = usable_device(config.device)
         self.settings = guide_environment(config.guide, env_settings(config.env))
         self.spec = describe_env(self.settings)
-        self._check_time_limit()
-        self._check_curriculum()
+        check_time_limit(config.curriculum, self.spec)
+        check_curriculum(config.curriculum, self.spec)
         self.arbiter = build_arbiter(config.arbiter)
         config.arbiter.check_environment(self.spec)
         config.learner.check_environment(self.spec)
@@ -96,13 +100,13 @@ class Components:
         self.guide: Guide | None = build_guide(
             config.guide, config.env, self.spec, config.seeds, self.device
         )
-        self._check_start()
+        check_start(config.start, config.guide, self.spec)
         if TAKEOVER in self.arbiter.needs and isinstance(self.guide, TakesOver):
             self.guide.listen(config.arbiter.signals())
         check_targets(config, self.arbiter, learners[config.learner.kind].make, self.guide)
         self._guide_twin = self._copy_with_memory()
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
-        self._refuse_untrustworthy()
+        check_trust(self.arbiter, self.dataset)
         self.guide_learner = (
             self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
         )
@@ -175,13 +179,7 @@ class Components:
         """Show the rule of who acts the episodes of the dataset, if it begins with them."""
         if self.dataset is None or DATA not in self.arbiter.needs:
             return
-        self.runner.collector.trust(_episodes_of(self.dataset))
-
-    def _refuse_untrustworthy(self) -> None:
-        """Raise UserError before anything is learnt if the rule cannot begin with the dataset."""
-        rule = self.arbiter
-        if self.dataset is not None and DATA in rule.needs and isinstance(rule, TrustsData):
-            rule.trust(_episodes_of(self.dataset), rule.fresh(1, 1))
+        self.runner.collector.trust(self.dataset.observed_episodes())
 
     def offline_replay(self) -> Replay:
         """Make the replay of pre-training, whose minibatches are all offline."""
@@ -294,12 +292,12 @@ class Components:
         Raises:
             UserError: if the dataset or the guide is no longer what it was.
         """
-        self._require_same("dataset", state["dataset"], self.dataset)
+        require_same("dataset", state["dataset"], self.dataset)
         if self.guide_learner is not None:
             self.guide_learner.load_state_dict(state["guide_learner"])
             if guide_frozen:
                 self.freeze_guide()
-        self._require_same("guide", state["guide"], self.guide)
+        require_same("guide", state["guide"], self.guide)
         if isinstance(self.guide, HearsOfEnds):
             self.guide.load_state_dict(state["guide_state"])
         if guide_frozen:
@@ -391,70 +389,3 @@ class Components:
                 f"guide={self.config.guide.kind} has a memory, so evaluation needs a "
                 f"copy of its own, but it cannot be copied by copy.deepcopy: {error}"
             ) from error
-
-    def _check_time_limit(self) -> None:
-        steps, limit = self.config.curriculum.given_guide_steps, self.spec.max_episode_steps
-        if steps is not None and not 0 <= steps <= limit:
-            raise UserError(
-                f"curriculum.initial_guide_steps={steps} must lie between 0 and the time limit "
-                f"of {self.spec.id}, {limit} steps"
-            )
-
-    def _check_start(self) -> None:
-        """Copied networks act in [-1, 1]: see that nothing converts what they say as the guide."""
-        start, view = self.config.start, self.config.guide.view()
-        if start != "cold" and not view.bind(self.spec).keeps_actions:
-            raise UserError(
-                f"start={start} copies the guide's networks, whose actions are converted by "
-                f"guide.action_low={view.action_low} and guide.action_high={view.action_high}; "
-                "leave both null, or use start=cold"
-            )
-
-    def _check_curriculum(self) -> None:
-        """Make one and put it through a checkpoint, before it is needed."""
-        config = self.config.curriculum
-        curriculum = curricula.build(config, self.spec.max_episode_steps, 0.0)
-        try:
-            restore_curriculum(curriculum, curriculum_state(curriculum))
-        except TypeError as error:
-            named = f"curriculum={config.kind}"
-            if isinstance(config, CustomOptions):
-                named = f"curriculum.target={config.target!r}"
-            raise UserError(
-                f"{named} must make a dataclass of plain values, which "
-                f"a checkpoint can keep: {error}"
-            ) from error
-
-    def _usable_device(self) -> torch.device:
-        try:
-            device = resolve_device(self.config.device)
-            torch.zeros(1, device=device)
-        # PyTorch asserts that it was built for the device.
-        except (RuntimeError, AssertionError) as error:
-            raise UserError(
-                f"device={self.config.device!r} cannot be used: {str(error).splitlines()[0]}; "
-                "use device=cpu"
-            ) from error
-        return device
-
-    def _require_same(self, name: str, fingerprint: str | None, part: Any) -> None:
-        now = None if part is None else part.fingerprint
-        if fingerprint != now:
-            # A version of jsrl before this one took all answers to be in [-1, 1].
-            converts = name == "guide" and guide_line(part) is not None
-            hint = (
-                "; the units of its actions count too: earlier versions took them to be in [-1, 1] "
-                "unless guide.action_low and guide.action_high said otherwise"
-                if converts
-                else ""
-            )
-            raise UserError(
-                f"{name} has changed since the checkpoint was written (its hash was "
-                f"{fingerprint}, is {now}); restore what it was, or choose another run_dir{hint}"
-            )
-
-
-def _episodes_of(dataset: Dataset) -> Sequence[torch.Tensor]:
-    """What was observed in each episode, as vectors."""
-    vectors = torch.from_numpy(dataset.data.observations)
-    return torch.tensor_split(vectors, [int(start) for start in dataset.episode_starts[1:]])

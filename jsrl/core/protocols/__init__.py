@@ -1,0 +1,91 @@
+"""What a policy, guide, learner, curriculum or observer has to offer.
+
+An ability that only some of them have is a Protocol of its own; those of objects that come from
+users and other libraries stand in ``foreign``. Whoever needs one asks by ``isinstance``.
+"""
+
+from jsrl.core.protocols.curricula import Curriculum, LearnsFromEpisodes, Settles
+from jsrl.core.protocols.guides import (
+    BeginsEpisodes,
+    Guide,
+    HasMembers,
+    HearsOfEnds,
+    HoldsMembers,
+    SeesAgain,
+    TakesOver,
+    WatchesFrames,
+)
+from jsrl.core.protocols.learners import (
+    BootstrapsFromActions,
+    Consumes,
+    CountsCritics,
+    DataNeeds,
+    Draws,
+    HasTargetValues,
+    HasTwinValues,
+    Learner,
+    LooksBackOnRollouts,
+    Metrics,
+    OnPolicyLearner,
+    Phase,
+    PredictsValues,
+    SaysItsNeeds,
+    StartsFromState,
+    TrainsSome,
+    ValuesStates,
+)
+from jsrl.core.protocols.observers import StepObserver
+from jsrl.core.protocols.policies import (
+    DensityPolicy,
+    EncodesObservations,
+    ExportablePolicy,
+    FreezesSeeds,
+    NormalisingPolicy,
+    PlainValue,
+    Policy,
+    SamplingPolicy,
+    SavablePolicy,
+    SeesImages,
+)
+
+__all__ = [
+    "BeginsEpisodes",
+    "BootstrapsFromActions",
+    "Consumes",
+    "CountsCritics",
+    "Curriculum",
+    "DataNeeds",
+    "DensityPolicy",
+    "Draws",
+    "EncodesObservations",
+    "ExportablePolicy",
+    "FreezesSeeds",
+    "Guide",
+    "HasMembers",
+    "HasTargetValues",
+    "HasTwinValues",
+    "HearsOfEnds",
+    "HoldsMembers",
+    "Learner",
+    "LearnsFromEpisodes",
+    "LooksBackOnRollouts",
+    "Metrics",
+    "NormalisingPolicy",
+    "OnPolicyLearner",
+    "Phase",
+    "PlainValue",
+    "Policy",
+    "PredictsValues",
+    "SamplingPolicy",
+    "SavablePolicy",
+    "SaysItsNeeds",
+    "SeesAgain",
+    "SeesImages",
+    "Settles",
+    "StartsFromState",
+    "StepObserver",
+    "TakesOver",
+    "TrainsSome",
+    "ValuesStates",
+    "WatchesFrames",
+]
