@@ -159,7 +159,7 @@ ORACLES = {
     "ibrl": ({}, ibrl),
     "ibrl softmax": ({"inverse_temperature": 10.0}, ibrl_softmax),
     "q2rl": ({}, q2rl),
-    "cheq": ({"warmup_steps": 200}, cheq),
+    "cheq": ({"warmup_steps": 200, "observe_share": False}, cheq),
     "residual": ({"bound": 0.3, "horizon": 500}, residual),
 }  # fmt: skip
 
@@ -193,7 +193,7 @@ def spread(m, s, e, u):
 TARGETS = {
     "ibrl": ({}, ibrl),
     "ibrl softmax": ({"inverse_temperature": 10.0}, ibrl_softmax),
-    "cheq": ({"warmup_steps": 200}, spread),
+    "cheq": ({"warmup_steps": 200, "observe_share": False}, spread),
     "residual": ({"bound": 0.3, "horizon": 500}, always),
 }
 
