@@ -107,7 +107,8 @@ class Cheq(Rule):
         """λ by the critics' spread."""
         o = self.options
         q = critics_of(moment).q(moment.observation, explorers_action(moment))
-        spread = q.std(1, correction=0)
+        # PyTorch's own std rounds differently with another number of seeds.
+        spread = ((q - q.mean(1, keepdim=True)) ** 2).mean(1).sqrt()
         risk = ((spread - o.lowest_spread) / (o.highest_spread - o.lowest_spread)).clamp(0, 1)
         return o.highest_share - risk * (o.highest_share - o.lowest_share)
 
