@@ -14,6 +14,7 @@ from torch import Tensor
 
 from jsrl.core.arbitration import (
     DATA,
+    TAKEOVER,
     ArbiterInForce,
     ArbiterState,
     Beginning,
@@ -49,6 +50,8 @@ class Arbitration:
         """In how many steps of each episode under way the guide took part."""
         self.unasked = np.zeros(shape[0] * shape[1], np.int64)
         """In how many of them the rule was not asked, since the guide acted alone."""
+        self.acting = np.zeros(shape[0] * shape[1], bool)
+        """Where the guide took part in the step before, of the episodes under way."""
         self._is_observed = observes_share(self.rule)
 
     def in_force(self) -> ArbiterInForce:
@@ -67,6 +70,7 @@ class Arbitration:
         """Episodes begin."""
         for count in (self.guided, self.unasked):
             count[beginning.mask.numpy().reshape(-1)] = 0
+        self.acting = self.acting & ~beginning.mask.numpy().reshape(-1)
         self.state = self.rule.begin(beginning, self.state, streams)
 
     def decide(self, moment: Decision, streams: Streams) -> Float[Tensor, "S E"]:
@@ -115,6 +119,7 @@ class Arbitration:
     def took_part(self, guided: Bool[NDArray[np.bool_], " N"]) -> None:
         """The guide took part in a step where ``guided``."""
         self.guided += guided
+        self.acting = guided
 
     def left_out(self) -> None:
         """The guide acts alone in a step, whatever the rule would say."""
@@ -124,6 +129,8 @@ class Arbitration:
         """Memory and counts: tensors and plain values."""
         counts = {"step": self.step, "guided": torch.from_numpy(self.guided.copy())}
         counts["unasked"] = torch.from_numpy(self.unasked.copy())
+        if TAKEOVER in self.rule.needs:
+            counts["acting"] = torch.from_numpy(self.acting.copy())
         return self.state.state_dict() | counts
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -134,3 +141,5 @@ class Arbitration:
         # Checkpoints of earlier versions do not say where the rule was not asked.
         unasked = state.get("unasked")
         self.unasked = np.zeros_like(self.guided) if unasked is None else unasked.numpy().copy()
+        if "acting" in state:
+            self.acting = state["acting"].numpy().copy()

@@ -344,7 +344,8 @@ class Stepper:
         The explorer has seen ``by_explorer``, and done ``own``.
         """
         seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
-        takeover = self._takeover(guide) if explores and TAKEOVER in rule.rule.needs else None
+        asks = explores and TAKEOVER in rule.rule.needs
+        takeover = self._takeover(guide, self.by_seed(rule.acting)) if asks else None
         compares = GUIDE in rule.rule.needs or self.foresight is not None
         compares = compares and bool(counts.any())
         guided = self._guided(guide, seen, streams, counts) if compares else None
@@ -373,11 +374,11 @@ class Stepper:
         actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
         return self._standing_still(actions), share.numpy().reshape(-1)
 
-    def _takeover(self, guide: Guide) -> Int[Tensor, "S E"]:
+    def _takeover(self, guide: Guide, acting: Bool[Tensor, "S E"]) -> Int[Tensor, "S E"]:
         """Whether the guide asks to act or gives back, once it has seen where things stand."""
         assert isinstance(guide, TakesOver), "a run with another guide has been refused"
         self._show()
-        return guide.takeover()
+        return guide.takeover(acting)
 
     def _guided(
         self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]

@@ -343,7 +343,15 @@ def listening(spec=UNIT, signals=None, **options):
     guide = human(spec, **options)
     guide.listen(Signals() if signals is None else signals)
     guide.reset(torch.ones(1, 1, dtype=torch.bool))
-    return guide, lambda: int(guide.takeover())
+    acts = False
+
+    def asks():
+        nonlocal acts
+        asked = int(guide.takeover(torch.tensor([[acts]])))
+        acts = asked > 0 or (acts and asked == 0)
+        return asked
+
+    return guide, asks
 
 
 def test_a_key_takes_over_and_another_gives_back():
@@ -391,6 +399,13 @@ def test_who_is_waited_for_can_give_back():
     press(pygame.K_SPACE)
     pygame.time.set_timer(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_RETURN), 50, loops=1)
     assert asks() == -1  # before anything was chosen
+
+
+def test_who_acts_can_give_back_also_after_a_resume():
+    """Another guide object knows of nothing but who acted in the step before."""
+    guide, _ = listening(CHOICES)
+    pygame.time.set_timer(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_RETURN), 50, loops=1)
+    assert int(guide.takeover(torch.tensor([[True]]))) == -1
 
 
 @pytest.mark.parametrize(
