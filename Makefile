@@ -10,7 +10,8 @@ TORCH ?= torch==2.13.0
 export OMP_NUM_THREADS ?= 1
 
 # As on a processor without AVX-512: the kernels of PyTorch, MKL, oneDNN, NumPy and OpenBLAS. oneDNN's
-# are switched off besides. Shapes, the same on every processor, are not checked again. `make test-portable CAPABILITY=default CBWR=COMPATIBLE` is without AVX2 too.
+# are switched off besides. `make test-portable CAPABILITY=default CBWR=COMPATIBLE` is without AVX2 too.
+# Shapes are the same on every processor, and not checked a second time.
 CAPABILITY ?= avx2
 CBWR ?= AVX2
 PORTABLE := ATEN_CPU_CAPABILITY=$(CAPABILITY) MKL_CBWR=$(CBWR) ONEDNN_MAX_CPU_ISA=AVX2 \
