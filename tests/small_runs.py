@@ -16,7 +16,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra._internal.hydra import Hydra
 from omegaconf import OmegaConf
 
@@ -29,6 +29,7 @@ from jsrl.core.transitions import TransitionData
 from jsrl.datasets import save_hdf5
 from jsrl.loggers import Record, read_records
 from jsrl.run.train import train
+from jsrl.settings.composition import Compositions
 from jsrl.settings.kinds import REGISTRIES, keep_own
 from jsrl.settings.schema import TrainConfig
 
@@ -143,12 +144,18 @@ def _composed(
     """Composed once where several tests ask for it, as long as there are the same ``kinds``."""
     register()
     with initialize_config_dir(str(config_directory()), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
+        config = _compositions(kinds).compose(overrides)
     keep_own(config)
     OmegaConf.resolve(config)
     typed: Any = OmegaConf.to_object(config)
     plain: Any = OmegaConf.to_container(config)
     return typed, plain
+
+
+@functools.cache
+def _compositions(kinds: tuple[tuple[str, ...], ...]) -> Compositions:
+    """As ``jsrl grid`` composes: what that gives is what Hydra does, as its own test shows."""
+    return Compositions("config")
 
 
 def train_here(directory: Path, *overrides: str) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jsrl.core.errors import UserError
-from jsrl.grid.config import ArmConfig, CellConfig, GridConfig, GridJobConfig
+from jsrl.grid.config import CellConfig, GridConfig, GridJobConfig
 from jsrl.grid.names import known, refuse_repeated
 from jsrl.grid.never_behind_checks import check_never_behind
 from jsrl.grid.published import columns, environments
 from jsrl.grid.settings import Settings, compose_settings
 from jsrl.settings.arguments import quoted
+from jsrl.settings.composition import Compositions
 
 GUIDE = "guide"
 """Stands where an arm's name stands: the run that pre-trains a cell's guide."""
@@ -187,19 +188,24 @@ def _setups(job: GridJobConfig) -> list[Setup]:
     grid = job.grid
     cells = {cell.name: cell for cell in grid.cells}
     found: dict[tuple[str, str], Setup] = {}
+    # Cells differ in few choices, and arms repeat in each.
+    compositions = Compositions("config")
     for cell in grid.cells:
         if job.cells is not None and cell.name not in job.cells:
             continue
         for name in _arms(job, cell):
-            setup = _arm_setup(job, cell, name, grid.arms[name])
+            setup = _arm_setup(job, cell, name, compositions)
             found[cell.name, name] = setup
             source = setup.guide_cell
             if source is not None and (source, GUIDE) not in found:
-                found[source, GUIDE] = _guide_setup(job, cells[source])
+                found[source, GUIDE] = _guide_setup(job, cells[source], compositions)
     return list(found.values())
 
 
-def _arm_setup(job: GridJobConfig, cell: CellConfig, name: str, arm: ArmConfig) -> Setup:
+def _arm_setup(
+    job: GridJobConfig, cell: CellConfig, name: str, compositions: Compositions
+) -> Setup:
+    arm = job.grid.arms[name]
     overrides = [
         f"experiment={arm.experiment}",
         *job.grid.overrides,
@@ -217,12 +223,14 @@ def _arm_setup(job: GridJobConfig, cell: CellConfig, name: str, arm: ArmConfig) 
         tuple(overrides),
         (cell.guide_from or cell.name) if arm.pretrained else None,
         arm.policy,
-        compose_settings(f"grid.arms.{name} in cell {cell.name}", overrides, arm.overrides),
+        compose_settings(
+            f"grid.arms.{name} in cell {cell.name}", overrides, arm.overrides, compositions
+        ),
         arm.guide_arm,
     )
 
 
-def _guide_setup(job: GridJobConfig, cell: CellConfig) -> Setup:
+def _guide_setup(job: GridJobConfig, cell: CellConfig, compositions: Compositions) -> Setup:
     pretraining = job.grid.pretraining
     if pretraining.experiment is None:
         raise UserError(
@@ -238,7 +246,7 @@ def _guide_setup(job: GridJobConfig, cell: CellConfig) -> Setup:
         "online.steps=0",
     ]
     settings = compose_settings(
-        f"grid.pretraining in cell {cell.name}", overrides, pretraining.overrides
+        f"grid.pretraining in cell {cell.name}", overrides, pretraining.overrides, compositions
     )
     if settings["guide.kind"] != "offline":
         raise UserError(

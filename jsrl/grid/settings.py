@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra import compose
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -12,6 +11,7 @@ from jsrl.core.errors import UserError
 from jsrl.loggers.metrics import flatten
 from jsrl.run.checks import check
 from jsrl.settings.arguments import as_names
+from jsrl.settings.composition import Compositions
 from jsrl.settings.kind_options import refuse_unused
 from jsrl.settings.kinds import keep_own
 from jsrl.settings.mistakes import explain, mistake
@@ -29,7 +29,12 @@ FREE = ("env.kwargs.", "guide.arguments.", "learner.arguments.", "curriculum.arg
 """What stands below these is not in the schema: there a key that is missing says something."""
 
 
-def compose_settings(name: str, overrides: Sequence[str], own: Sequence[str] = ()) -> Settings:
+def compose_settings(
+    name: str,
+    overrides: Sequence[str],
+    own: Sequence[str] = (),
+    compositions: Compositions | None = None,
+) -> Settings:
     """The settings of ``jsrl train`` with these overrides, as far as they affect its result.
 
     It has to be called inside of a Hydra job.
@@ -39,6 +44,7 @@ def compose_settings(name: str, overrides: Sequence[str], own: Sequence[str] = (
         overrides: Hydra's overrides, those that name folders left out.
         own: those of them that are this run's alone: their keys have to be used. What is set for
             a whole grid need not be, by each of its arms.
+        compositions: of ``config``, shared with other runs; None composes this one alone.
 
     Raises:
         UserError: if they do not compose, or ``jsrl train`` would refuse them.
@@ -48,8 +54,10 @@ def compose_settings(name: str, overrides: Sequence[str], own: Sequence[str] = (
     folders = ["run_dir=-"]
     if "guide=run" in overrides:
         folders.append("guide.path=-")
+    if compositions is None:
+        compositions = Compositions("config")
     try:
-        config = compose("config", overrides=[*overrides, *folders])
+        config = compositions.compose([*overrides, *folders])
         refuse_unused(config, own)
         keep_own(config)
         wrong = mistake(config, "config")

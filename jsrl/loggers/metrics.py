@@ -1,7 +1,9 @@
 """What the files of a run directory are made of: metric records, flat settings, whole files."""
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+import operator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,8 +43,30 @@ def read_records(path: Path) -> list[Record]:
         raise UserError(
             f"{path}: cannot be read ({reason}), expected the metrics of a run; restore the file"
         ) from error
+    try:
+        return list(itertools.chain.from_iterable(_parsed_together(lines[:-1])))
+    except (ValueError, KeyError, TypeError):
+        # One by one, to name the line that is wrong.
+        return _parsed_one_by_one(path, lines[:-1])
+
+
+LINES_AT_A_TIME = 4096
+"""One call of the parser for so many is several times as fast as one for each of them."""
+
+
+def _parsed_together(lines: Sequence[str]) -> Iterator[Iterator[Record]]:
+    fields = operator.itemgetter(*Record._fields)
+    for start in range(0, len(lines), LINES_AT_A_TIME):
+        some = lines[start : start + LINES_AT_A_TIME]
+        entries = json.loads(f"[{','.join(some)}]")
+        if len(entries) != len(some):
+            raise ValueError("a line is not one object")
+        yield map(Record._make, map(fields, entries))
+
+
+def _parsed_one_by_one(path: Path, lines: Sequence[str]) -> list[Record]:
     records = []
-    for number, line in enumerate(lines[:-1], start=1):
+    for number, line in enumerate(lines, start=1):
         try:
             entry = json.loads(line)
             records.append(Record(*(entry[field] for field in Record._fields)))

@@ -19,7 +19,7 @@ from jsrl.report.curves import (
 )
 from jsrl.report.who_acts import name_counts, name_share
 from jsrl.report.who_acts import panels as panels_of_who_acts
-from jsrl.statistics import bootstrap_interval
+from jsrl.statistics import bootstrap_interval, mean_intervals
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -222,8 +222,7 @@ def _mean_and_band(
         style.pop("marker", None)
     mean = [float(np.mean(columns[index])) for index in kept]
     axis.plot(steps[kept], mean, label=label, linewidth=1.8, markersize=3.5, **style)  # type: ignore[arg-type]
-    bands = [bootstrap_interval(columns[index], resamples=RESAMPLES) for index in kept]
-    low_high = np.array([band or [np.nan, np.nan] for band in bands]).reshape(-1, 2)
+    low_high = mean_intervals(values[:, kept], resamples=RESAMPLES)
     if np.isfinite(low_high).any():
         axis.fill_between(
             steps[kept], low_high[:, 0], low_high[:, 1], color=style["color"], alpha=0.18, lw=0

@@ -52,13 +52,8 @@ def mistake(config: DictConfig, config_name: str) -> str | None:
     """
     for key in sorted(OmegaConf.missing_keys(config)):
         return f"{key} is not set; give {key}=VALUE"
-    for key in _keys(config):
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        fields = getattr(OmegaConf.get_type(node), "__dataclass_fields__", None)
-        if fields is not None and name not in fields:
-            return _unknown_key(key, config_name)
-    return None
+    unread = next(_unread(config), None)
+    return None if unread is None else _unknown_key(unread, config_name)
 
 
 def _override(chain: Iterable[BaseException]) -> str:
@@ -144,6 +139,17 @@ def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
                 yield from _keys(OmegaConf.structured(kind), f"{name}.")
         elif isinstance(config._get_node(key), DictConfig):
             yield from _keys(config[key], f"{name}.")
+
+
+def _unread(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Every dotted key in a dataclass of the configuration that is none of its fields."""
+    fields = getattr(OmegaConf.get_type(config), "__dataclass_fields__", None)
+    for key in map(str, config):
+        if fields is not None and key not in fields:
+            yield f"{prefix}{key}"
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not OmegaConf.is_missing(config, key):
+            yield from _unread(config[key], f"{prefix}{key}.")
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -16,6 +16,7 @@ from jsrl.jumpstart.curricula import CurriculumOptions
 from jsrl.learners import LearnerOptions
 from jsrl.loggers import LoggerOptions
 from jsrl.monitor.config import MonitorConfig
+from jsrl.settings.composition import remember
 from jsrl.settings.kinds import REGISTRIES, kind_schema, store_schema
 from jsrl.settings.stages import (
     CheckpointConfig,
@@ -153,6 +154,7 @@ def register() -> None:
     """Make the schema known to Hydra, under the names that the files in ``configs`` start from."""
     OmegaConf.register_new_resolver("jsrl.sparse", _where_sparse, replace=True)
     OmegaConf.register_new_resolver("jsrl.with_data", _with_data, replace=True)
+    remember()
     store_schema("", "train_schema", TrainConfig)
     store_schema("env", "schema", EnvConfig)
     store_schema("activation", "schema", ActivationConfig)

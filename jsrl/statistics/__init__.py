@@ -25,6 +25,7 @@ from jsrl.statistics.seeds import (
     improvement_interval,
     interquartile_mean,
     interquartile_mean_interval,
+    mean_intervals,
     probability_of_improvement,
     summarise,
 )
@@ -41,6 +42,7 @@ __all__ = [
     "interquartile_mean_interval",
     "interval_of",
     "mean_centred_means",
+    "mean_intervals",
     "mean_over_pairs",
     "pair_means",
     "probability_of_improvement",

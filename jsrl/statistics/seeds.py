@@ -86,6 +86,52 @@ def bootstrap_interval(
     return [float(interval.low), float(interval.high)]
 
 
+def mean_intervals(
+    values: Float[np.ndarray, "S T"], resamples: int = 10_000
+) -> Float[np.ndarray, "T 2"]:
+    """``[low, high]`` of ``bootstrap_interval`` of the mean over seeds, at T points at once.
+
+    The draws are the same at every point, so that points with equal values have equal intervals.
+
+    Args:
+        values: of each seed at each point, in any unit; one that is not finite is left out.
+        resamples: the number of bootstrap samples.
+
+    Returns:
+        NaN where fewer than two seeds have a value.
+    """
+    found = np.full((values.shape[1], 2), np.nan)
+    if not values.size:
+        return found
+    finite = np.isfinite(values)
+    for pattern in np.unique(finite, axis=1).T:
+        if pattern.sum() < 2:
+            continue
+        at = np.flatnonzero((finite == pattern[:, None]).all(axis=0))
+        rows, inverse = np.unique(values[np.ix_(pattern, at)].T, axis=0, return_inverse=True)
+        bounds = np.concatenate([_row_intervals(some, resamples) for some in _few(rows)])
+        found[at] = bounds[inverse.reshape(-1)]
+    return found
+
+
+def _few(rows: np.ndarray) -> list[np.ndarray]:
+    """Rows in pieces, since SciPy holds every resample of every row."""
+    return np.array_split(rows, -(-len(rows) // 256))
+
+
+def _row_intervals(rows: np.ndarray, resamples: int) -> np.ndarray:
+    interval = scipy.stats.bootstrap(
+        (rows,),
+        np.mean,
+        axis=-1,
+        confidence_level=0.95,
+        n_resamples=resamples,
+        method="percentile",
+        random_state=np.random.default_rng(seed_sequence(0, "bootstrap")),
+    ).confidence_interval
+    return np.stack([interval.low, interval.high], axis=-1)
+
+
 def episodes_interval(
     values: Float[np.ndarray, " N"] | Int[np.ndarray, " N"],
 ) -> list[float] | None:

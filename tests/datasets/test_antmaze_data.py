@@ -12,7 +12,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from policy_files import ANT, ant_arrays, needs_policies
-from small_runs import finish, run, start, wait_until
+from small_runs import call, finish, run, start, wait_until
 
 from jsrl.commands.dataset import collect_ant
 from jsrl.commands.paths import config_directory
@@ -262,7 +262,7 @@ def blocks_in(folder):
 
 
 @pytest.mark.slow
-def test_a_collection_that_is_killed_goes_on_where_it_was(tmp_path):
+def test_a_collection_that_is_killed_goes_on_where_it_was(tmp_path, monkeypatch, capfd):
     for name in ("whole", "killed"):
         (tmp_path / name).mkdir()
         np.savez(tmp_path / name / "ant.npz", **ant_arrays())
@@ -276,12 +276,13 @@ def test_a_collection_that_is_killed_goes_on_where_it_was(tmp_path):
         process.send_signal(number)
         finish(process)
         assert not (folder / "walks.hdf5").exists()
-    assert "half-collected" in run(folder, *COMMAND, "seed=1").err
+    monkeypatch.chdir(folder)
+    assert "half-collected" in call(monkeypatch, capfd, *COMMAND, "seed=1").err
     outcome = run(folder, *COMMAND, "workers=1")
     assert outcome.status == 0, outcome.err
     assert "trajectories" in outcome.out
     assert (folder / "walks.hdf5").read_bytes() == (tmp_path / "whole/walks.hdf5").read_bytes()
-    again = run(folder, *COMMAND)
+    again = call(monkeypatch, capfd, *COMMAND)
     assert again.status == 2 and "exists already" in again.err
 
 

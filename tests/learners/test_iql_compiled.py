@@ -66,8 +66,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     ("backend", "what"),
     [
-        ("aot_eager", "vector"),
-        ("aot_eager", "shared"),
+        # The others are traced as a part of being compiled by inductor.
         ("aot_eager", "apart"),
         pytest.param("inductor", "vector", marks=SLOW),
         pytest.param("inductor", "shared", marks=SLOW),

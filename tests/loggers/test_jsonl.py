@@ -107,6 +107,19 @@ def test_an_unfinished_last_line_is_skipped_and_a_corrupt_one_is_named(tmp_path)
         read_records(tmp_path / "none.jsonl")
 
 
+def test_a_wrong_line_is_named_wherever_it_stands(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    good = '{"step": 1, "phase": "online", "seed": null, "name": "a/b", "value": null}'
+    lines = [good] * 9000
+    path.write_text("\n".join([*lines, ""]))
+    assert read_records(path) == [Record(1, "online", None, "a/b", None)] * 9000
+    # Each of them is part of a list that could be read.
+    for bad in ("", f"{good},{good}", "[1, 2]"):
+        path.write_text("\n".join([*lines[:8191], bad, *lines[:7], ""]))
+        with pytest.raises(UserError, match="line 8192"):
+            read_records(path)
+
+
 def test_settings_are_flattened():
     nested = {"learner": {"hidden": [256, 256], "rate": 3e-4}, "flag": True, "path": None, "n": 1}
     assert flatten(nested) == {

@@ -11,6 +11,7 @@ from jsrl.statistics import (
     improvement_interval,
     interquartile_mean,
     interquartile_mean_interval,
+    mean_intervals,
     probability_of_improvement,
     summarise,
 )
@@ -191,3 +192,21 @@ def test_the_interval_over_episodes_is_a_bootstrap_where_values_are_not_0_and_1(
 @pytest.mark.parametrize("values", [[1.0], [1.0, np.nan], [np.inf, 0.0]])
 def test_there_is_no_interval_over_one_episode_or_undefined_values(values):
     assert episodes_interval(np.array(values)) is None
+
+
+def test_intervals_at_many_points_are_those_at_each():
+    rng = np.random.default_rng(0)
+    values = np.round(rng.uniform(size=(5, 700)), 2)
+    values[:, 3] = 0.25
+    values[2, 100:200] = np.nan
+    values[1:, 5] = np.inf
+    values[:, 6] = np.nan
+    found = mean_intervals(values, resamples=300)
+    assert found.shape == (700, 2)
+    for point in [*range(10), *range(95, 105), 199, 200, 699]:
+        column = values[:, point]
+        column = column[np.isfinite(column)].tolist()
+        expected = bootstrap_interval(column, resamples=300) if column else None
+        assert found[point] == pytest.approx(expected or [np.nan, np.nan], nan_ok=True, abs=1e-12)
+    for shape in ((0, 0), (0, 3), (1, 3), (4, 0)):
+        assert np.isnan(mean_intervals(np.zeros(shape))).all()
