@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 from small_runs import REACH, call, train_here, write_reach_data
 
+from jsrl.core.errors import UserError
+from jsrl.envs.make import describe_env
+from jsrl.monitor.studies.attack_detection import WindowSettings
+from jsrl.monitor.studies.attack_policy import EpisodeSettings, PolicyUnderAttack
+from jsrl.monitor.studies.attacks import attacks
+from jsrl.run.build import env_settings
+from jsrl.run.saved import load_policy, run_configuration
+
 QUICK = (
     *("reference=6", "episodes=3", "permutations=83", "num_envs=3", "interval=1"),
-    *("attack.epsilons=[0.5,0]", "attack.steps=3"),
+    *("attack.epsilons=[0.5,0]", "attack.steps=2"),
 )
 
 MODEL = """
@@ -79,13 +87,12 @@ def test_a_run_is_attacked_and_reported(trained, tmp_path, monkeypatch, capfd) -
     "chosen",
     [
         ("attack=universal", "attack.adaptive=true", "seed=3"),
-        ("attack=fgsm", "~attack.steps", "smoothing=0.3", "smoothing_samples=4", "seed=0"),
+        ("attack=fgsm", "smoothing=0.3", "smoothing_samples=4", "seed=0"),
+        ("attack=noise", "attack.tied=[[0,1]]", "seed=0"),
     ],
 )
 def test_other_attackers_and_a_smoothed_policy(trained, tmp_path, chosen, monkeypatch, capfd):
-    arguments = [a for a in (*QUICK, *chosen) if not a.startswith("~")]
-    if "~attack.steps" in chosen:
-        arguments.remove("attack.steps=3")
+    arguments = [*(given for given in QUICK if "steps" not in given), *chosen]
     outcome = call(monkeypatch, capfd, "attack", f"run={trained}", f"output={tmp_path}", *arguments)
     assert outcome.status == 0, outcome.err
     found = json.loads((tmp_path / "attack.json").read_text())
@@ -165,10 +172,12 @@ def test_a_mistake_with_a_model_is_told(tmp_path, mistake, said, monkeypatch, ca
     assert said in outcome.err
 
 
-def test_a_run_without_critics_has_no_lowest_value(tmp_path, monkeypatch, capfd) -> None:
-    data = f"dataset.path={write_reach_data(tmp_path / 'data.hdf5')}"
-    cloned = ("learner=bc", "guide=offline", "curriculum=none", "start=warm", "online.steps=0")
-    train_here(tmp_path / "run", *REACH, "dataset=d4rl", *cloned, data)
-    outcome = call(monkeypatch, capfd, "attack", f"run={tmp_path / 'run'}", "attack.goal=lowest_q")
-    assert outcome.status == 2
-    assert "needs a learner with critics Q(s, a)" in outcome.err
+def test_a_run_without_critics_has_no_lowest_value(trained) -> None:
+    config = run_configuration(trained)
+    env = env_settings(config.env)
+    options = attacks["fgsm"].options("fgsm", goal="lowest_q")
+    with pytest.raises(UserError, match="needs a learner with critics"):
+        PolicyUnderAttack(
+            *(load_policy(trained, 0), 0, None, env, describe_env(env), options),
+            *(EpisodeSettings(3, 3, 1, "outputs"), WindowSettings()),
+        )
