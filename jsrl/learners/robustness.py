@@ -7,6 +7,7 @@ has moved to where the loss is larger.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -27,7 +28,7 @@ class RobustOptions(ActorOptions):
     # standard deviations of the dataset, or in the column's unit without a dataset; 0: not at all.
     adversarial_epsilon: float = 0.0
 
-    neutral = (("adversarial_epsilon", 0.0),)
+    neutral: ClassVar[tuple[tuple[str, Any], ...]] = (("adversarial_epsilon", 0.0),)
 
     def check(self) -> None:
         super().check()
