@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jsrl.core.observations import Observation, as_given, read_observation
-from jsrl.core.specs import EnvSpec, ObservationSpec
+from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, EnvSettings
 from jsrl.monitor.capture.layers import LayerCapture
@@ -43,15 +42,13 @@ class AttackedObservations(gym.Wrapper[Any, Any, Any, Any]):
     """Shows an environment's observations as an attacker changes them; nothing else is touched.
 
     Args:
-        env: an environment without images.
+        env: an environment of ``make_env`` without images.
         attacker: who changes them.
-        spec: of its observations.
     """
 
-    def __init__(self, env: gym.Env[Any, Any], attacker: Attacker, spec: ObservationSpec) -> None:
+    def __init__(self, env: gym.Env[Any, Any], attacker: Attacker) -> None:
         super().__init__(env)
         self._attacker = attacker
-        self._spec = spec
         self._streams = Streams([attacker.seed], ("attack",))
 
     def reset(
@@ -72,9 +69,10 @@ class AttackedObservations(gym.Wrapper[Any, Any, Any, Any]):
         by = self._attacker
         # The environments may be stepped where tensors carry no gradients.
         with torch.inference_mode(False):
-            clean = read_observation(self._spec, raw).vector[None].clone()
+            # What ``make_env`` gives is one vector, where there are no images.
+            clean = torch.tensor(np.asarray(raw), dtype=torch.float32).reshape(1, -1)
             change = by.attack.perturbation(by.objective, clean, by.ball, self._streams)
-            return as_given(self._spec, Observation((clean + change)[0]))
+            return (clean + change).numpy().reshape(np.shape(raw))
 
 
 def attacked_episodes(
@@ -107,7 +105,7 @@ def attacked_episodes(
     num_envs = min(num_envs, episodes)
     wrap = None
     if attacker is not None:
-        wrap = partial(AttackedObservations, attacker=attacker, spec=spec.observation)
+        wrap = partial(AttackedObservations, attacker=attacker)
     # In this process, where the policy is.
     environments = Environments(replace(env, vectorisation="sync"), num_envs, wrap)
     evaluator = Evaluator(environments, spec, streams.child("evaluator"), torch.device("cpu"))
