@@ -187,6 +187,14 @@ def detection_job(config: Any) -> None:
 
 
 @guarded
+def attack_job(config: Any) -> None:
+    """``jsrl attack``: attack a policy or a classifier, and report what it does and who notices."""
+    from jsrl.commands.attack import run_attack
+
+    run_attack(typed(config))
+
+
+@guarded
 def report_job(config: Any) -> None:
     """``jsrl report``: pool runs, and print and write their tables."""
     from jsrl.report import report

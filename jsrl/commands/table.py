@@ -136,6 +136,13 @@ _TABLE = (
         "how well a monitor notices faults: jsrl detection run=DIR column=4 other=6",
     ),
     Command(
+        "attack",
+        "attack",
+        "jsrl.commands.attack_schema:AttackJobConfig",
+        "jsrl.commands.jobs:attack_job",
+        "what attacks do to a policy, and who notices: jsrl attack run=DIR",
+    ),
+    Command(
         "report",
         "report",
         "jsrl.commands.schemas:ReportConfig",

@@ -115,6 +115,12 @@ class ActorCriticNetworks(nn.Module):
         self, observation: Observation, action: Float[Tensor, "S N A"]
     ) -> Float[Tensor, "S K N"]:
         """Q(s, a) of each of the K critics."""
+        return self.differentiable_values(observation, action)
+
+    def differentiable_values(
+        self, observation: Observation, action: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K critics, with gradients."""
         features = self.read(self.critic_encoder, observation)
         q: Tensor = self.critic(torch.cat([features, action], -1))
         return q[..., 0]
@@ -173,6 +179,13 @@ class ActorCritic:
         self.networks.load_state_dict(state["networks"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._trains_actor = state["trains_actor"]
+
+    def differentiable_values(
+        self, observation: Observation, action: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K critics, with gradients."""
+        values: Tensor = self.networks.differentiable_values(observation, action)
+        return values
 
     def twin_values(
         self, observation: Observation, action: Float[Tensor, "S N A"]

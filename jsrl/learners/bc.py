@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor
 
+from jsrl.core.observations import Observation
 from jsrl.core.protocols import Consumes, DataNeeds, Draws, Metrics, Phase
 from jsrl.core.specs import BoxActions
 from jsrl.core.streams import Streams
@@ -16,14 +17,15 @@ from jsrl.learners.augmentation import RandomShifts
 from jsrl.learners.common import SeedOptimiser, copy_seeds, dropout_masks, masks_of
 from jsrl.learners.gaussian_actor import actor_arguments, gaussian_actor
 from jsrl.learners.losses import weighted_log_likelihood_loss
-from jsrl.learners.options import ActorOptions, LearnerInputs, learners
+from jsrl.learners.options import LearnerInputs, learners
+from jsrl.learners.robustness import AdversarialTraining, RobustOptions
 from jsrl.networks.categorical import CategoricalPolicy
 from jsrl.networks.layers import INITIALISATIONS
 from jsrl.networks.policies import GaussianPolicy
 
 
 @dataclass
-class BCOptions(ActorOptions):
+class BCOptions(RobustOptions):
     """Of ``learner=bc``."""
 
     learns_online = False
@@ -53,6 +55,7 @@ class BC:
         self.options = options
         self.device = inputs.device
         self.shifts = RandomShifts(options, inputs)
+        self.adversary = AdversarialTraining(options, inputs)
         self.actor = make_actor(options, inputs)
         initialisation = INITIALISATIONS[options.initialisation]
         streams = inputs.streams.child("initialisation")
@@ -78,9 +81,13 @@ class BC:
     def update(self, batch: TransitionBatch, draws: Draws) -> Metrics:
         """One gradient step on the negative log-likelihood."""
         batch = self.shifts.apply(batch, draws)
-        features = self.actor.encode(batch.observation)
-        log_prob = self.actor.log_prob(features, batch.action, masks_of(draws))
-        loss = weighted_log_likelihood_loss(log_prob, torch.ones_like(log_prob))
+
+        def loss_of(observation: Observation) -> Float[Tensor, " S"]:
+            features = self.actor.encode(observation)
+            log_prob = self.actor.log_prob(features, batch.action, masks_of(draws))
+            return weighted_log_likelihood_loss(log_prob, torch.ones_like(log_prob))
+
+        loss = self.adversary.loss(loss_of, batch.observation)
         self.optimiser.prepare("actor")
         self.optimiser.descend(loss, "actor")
         return {"loss/actor": loss.detach()}

@@ -30,13 +30,14 @@ from jsrl.learners.losses import (
     squared_td_error,
     weighted_log_likelihood_loss,
 )
-from jsrl.learners.options import ActorOptions, LearnerInputs, ValueOptions, learners
+from jsrl.learners.options import LearnerInputs, ValueOptions, learners
+from jsrl.learners.robustness import AdversarialTraining, RobustOptions
 from jsrl.networks.layers import INITIALISATIONS, SeedMLP
 from jsrl.networks.policies import GaussianPolicy
 
 
 @dataclass
-class IQLOptions(ValueOptions, ActorOptions):
+class IQLOptions(ValueOptions, RobustOptions):
     """The choices that published IQL implementations differ in; the defaults are the official ones.
 
     Sources: Kostrikov et al. 2021, section 4 and appendix B; the presets in ``configs/learner``.
@@ -59,7 +60,7 @@ class IQLOptions(ValueOptions, ActorOptions):
     # Whether updates are compiled by torch.compile: faster after a minute or two.
     compile: bool = False
 
-    neutral = (("compile", False),)
+    neutral = (*RobustOptions.neutral, ("compile", False))
 
     def check(self) -> None:
         super().check()
@@ -68,6 +69,11 @@ class IQLOptions(ValueOptions, ActorOptions):
         one_of("learner.critic_reduction", self.critic_reduction, ("sum", "mean"))
         if not 0 < self.expectile < 1:
             raise UserError(f"learner.expectile={self.expectile} must lie between 0 and 1")
+        if self.compile and self.adversarial_epsilon > 0:
+            raise UserError(
+                f"learner.adversarial_epsilon={self.adversarial_epsilon} takes gradients by "
+                "observations, which are not compiled; set learner.compile=false"
+            )
 
 
 class IQLNetworks(ActorCriticNetworks):
@@ -117,6 +123,7 @@ class IQL(ActorCritic):
             Consumes.TRANSITIONS, (("value", "critic", "actor"),), discount=options.discount
         )
         self.shifts = RandomShifts(options, inputs)
+        self.adversary = AdversarialTraining(options, inputs)
         networks = IQLNetworks(options, inputs)
         networks.initialise(options.initialisation, inputs.streams.child("initialisation"))
         networks.actor.set_normaliser(inputs.observation_mean, inputs.observation_std)
@@ -233,5 +240,9 @@ class IQL(ActorCritic):
         metrics = advantage_statistics(advantage, weights)
         if not self._trains_actor:
             return metrics | {"loss/actor": torch.zeros_like(advantage[:, 0])}
-        log_prob = actor.log_prob(actor.encode(batch.observation), batch.action, dropout)
-        return metrics | {"loss/actor": weighted_log_likelihood_loss(log_prob, weights)}
+
+        def loss_of(observation: Observation) -> Float[Tensor, " S"]:
+            log_prob = actor.log_prob(actor.encode(observation), batch.action, dropout)
+            return weighted_log_likelihood_loss(log_prob, weights)
+
+        return metrics | {"loss/actor": self.adversary.loss(loss_of, batch.observation)}

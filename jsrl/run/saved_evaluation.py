@@ -187,16 +187,16 @@ def saved_arbiter(
     critics = own_values = None
     if rule.needs & (WHAT.keys() | {LOG_PROB, GUIDE_V}):
         explorers = spec_with_share(spec) if observes_share(rule) else spec
-        learner = _learner(config, state["learner"], explorers, device)
+        learner = saved_learner(config, state["learner"], explorers, device)
         stored, pretrained = state["guide_learner"], None
         if stored is not None and rule.needs & {LOG_PROB, GUIDE_V}:
-            pretrained = _learner(config, stored, spec, device)
+            pretrained = saved_learner(config, stored, spec, device)
         critics = LearnerCritics(learner)
         own_values = guide_values(config, rule.needs, pretrained, learner, spec, device)
     return ArbiterInForce(rule, critics, saved["seeds"], saved["step"], own_values)
 
 
-def _learner(
+def saved_learner(
     config: TrainConfig, stored: dict[str, Any], spec: EnvSpec, device: torch.device
 ) -> Learner:
     """A learner of the run, as the checkpoint has it."""

@@ -191,16 +191,18 @@ class OnlineLearning(Stage):
         state, step = self._state, self._state.clock.steps
         config = state.config.curriculum
         reports = state.is_due(step, state.config.evaluation.interval)
-        decides = isinstance(config, DecidingOptions) and state.is_due(step, config.interval)
-        if not reports and not decides:
+        deciding = config if isinstance(config, DecidingOptions) else None
+        if deciding is not None and not state.is_due(step, deciding.interval):
+            deciding = None
+        if not reports and deciding is None:
             return
         modes = state.evaluation.reported if reports else ()
-        deciding = config.decide_on if decides else None
-        if deciding is not None and deciding not in modes:
-            modes = (*modes, deciding)
-        evaluations = state.evaluation.evaluate(modes, state.curricula, step, deciding)
+        decided = None if deciding is None else deciding.decide_on
+        if decided is not None and decided not in modes:
+            modes = (*modes, decided)
+        evaluations = state.evaluation.evaluate(modes, state.curricula, step, decided)
         if deciding is not None:
-            scores = evaluations[deciding][config.metric]
+            scores = evaluations[deciding.decide_on][deciding.metric]
             state.curricula = [
                 curriculum.advance(score, step)
                 for curriculum, score in zip(state.curricula, scores, strict=True)

@@ -21,6 +21,7 @@ from jsrl.jumpstart.arbiters import arbiters
 from jsrl.jumpstart.curricula import curricula
 from jsrl.learners import learners
 from jsrl.loggers import loggers
+from jsrl.monitor.studies.attacks import attacks
 from jsrl.networks.encoders import encoders
 
 ENTRY_POINTS: dict[str, Registry[Any]] = {
@@ -32,6 +33,7 @@ ENTRY_POINTS: dict[str, Registry[Any]] = {
     "jsrl.curricula": curricula,
     "jsrl.arbiters": arbiters,
     "jsrl.loggers": loggers,
+    "jsrl.attacks": attacks,
 }
 """The groups whose options depend on the kind that is chosen, by the name under which an installed
 package brings a kind."""

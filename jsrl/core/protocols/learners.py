@@ -204,6 +204,17 @@ class HasTwinValues(Protocol):
 
 
 @runtime_checkable
+class HasDifferentiableValues(Protocol):
+    """A learner whose critics an attacker may follow to the least valuable action."""
+
+    def differentiable_values(
+        self, observation: Observation, action: Float[Tensor, "S N A"]
+    ) -> Float[Tensor, "S K N"]:
+        """Q(s, a) of each of the K critics, with gradients."""
+        ...
+
+
+@runtime_checkable
 class PredictsValues(Protocol):
     """A learner that can say what its networks predict for states and actions."""
 

@@ -76,7 +76,7 @@ class TargetOptions(ArbiterOptions):
     # value of an action in the successor; else they stay the learner's own.
     bootstrap: bool = True
 
-    neutral = (("bootstrap", False),)
+    neutral: ClassVar[tuple[tuple[str, Any], ...]] = (("bootstrap", False),)
 
     def with_target(self, *needs: str) -> frozenset[str]:
         """What a rule needs, and for its target too, if it is to have one."""
