@@ -1,8 +1,10 @@
 """Networks of other people behind a monitor: whatever they take and answer is passed on."""
 
+import runpy
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -100,7 +102,9 @@ def test_arguments_by_name_reach_the_policy_as_they_are():
         monitor(x=X)
 
 
-@pytest.mark.parametrize("mode", ["autocast", "inference", "compiled"])
+@pytest.mark.parametrize(
+    "mode", ["autocast", "inference", pytest.param("compiled", marks=pytest.mark.slow)]
+)
 def test_modes_of_pytorch_change_nothing(mode):
     policy = network()
     called = torch.compile(policy, backend="eager") if mode == "compiled" else policy
@@ -179,3 +183,20 @@ def test_eight_threads_call_a_thousand_times_each(tmp_path):
     assert np.array_equal(recording.layer("inputs").values, steps.observations)
     expected = policy[0](torch.from_numpy(steps.observations)).detach().numpy()
     np.testing.assert_allclose(recording.layer("0").values, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name, layers", [("SAC", "latent_pi.0"), ("PPO", "policy_net.0")])
+def test_a_policy_of_stable_baselines3_is_watched_as_it_predicts(name, layers):
+    sb3 = pytest.importorskip("stable_baselines3")
+    example = Path(__file__).parents[3] / "scripts/examples/monitor_sb3.py"
+    model = getattr(sb3, name)("MlpPolicy", "Pendulum-v1", seed=0, device="cpu")
+    monitor = runpy.run_path(str(example))["watched"](model, reference=2, permutations=9)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        for observation in rng.normal(size=(4, 3)).astype(np.float32):
+            action, _ = monitor(observation, deterministic=True)
+            assert np.array_equal(action, model.predict(observation, deterministic=True)[0])
+        monitor.end_episode()
+    assert monitor.status.faults == {} and monitor.status.tests == 1
+    found = {layer.layer for layer in monitor.checks[-1].finding.layers}
+    assert any(layer.endswith(layers) for layer in found)
