@@ -25,12 +25,16 @@ from jsrl.core.streams import Streams
 GUIDE, EXPLORER = "guide", "explorer"
 Q, ENSEMBLE, V = "q", "ensemble", "v"
 LOG_PROB, GUIDE_V, TAKEOVER, DATA = "log_prob", "guide_v", "takeover", "data"
-NEXT_GUIDE = "next_guide"
-NEEDS = (GUIDE, EXPLORER, Q, ENSEMBLE, V, LOG_PROB, GUIDE_V, TAKEOVER, DATA, NEXT_GUIDE)
+NEXT_GUIDE, OBSERVED_SHARE = "next_guide", "observed_share"
+NEEDS = (
+    *(GUIDE, EXPLORER, Q, ENSEMBLE, V, LOG_PROB, GUIDE_V, TAKEOVER, DATA, NEXT_GUIDE),
+    OBSERVED_SHARE,
+)
 """What a rule may need: the action of guide or explorer in every row, values of actions, those of
 several critics, values of states; how probable the guide finds its own actions, and how good the
-states; whether the guide asks to act; the episodes of the dataset; and, for its target, what the
-guide would do in the successor of every transition, which is asked for and stored then."""
+states; whether the guide asks to act; the episodes of the dataset; for its target, what the guide
+would do in the successor of every transition, which is asked for and stored then; and that explorer
+and critics observe the explorer's share, which it says before they are asked."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class Decision:
     """One step in which it is to be decided who acts.
 
     Args:
-        observation: what is seen, ``[S, E]``, where the policies are.
+        observation: what the explorer sees, ``[S, E]``, where the policies are.
         times: steps since each episode began.
         guide_steps: h of each episode, as the curriculum has it.
         counts: False where an environment only keeps others company.
@@ -223,7 +227,7 @@ class Successors:
     """The successors of a minibatch, of which it is to be decided with what targets are made.
 
     Args:
-        observation: what is seen in them, ``[S, B]``.
+        observation: what the explorer sees in them, ``[S, B]``.
         guide: what the guide would do there; 0 where the task has ended, which counts nothing.
         explorer: the action that the learner's own target would take.
         critics: of the learner.
@@ -253,6 +257,28 @@ class HasTarget(Protocol):
         ...
 
 
+@runtime_checkable
+class SaysShareBefore(Protocol):
+    """A rule whose share is observed, if it names ``OBSERVED_SHARE`` in its needs.
+
+    What explorer and critics observe has the share in its last column then, see
+    ``jsrl.core.observed_share``, and so has what the rule is asked.
+    """
+
+    def share_to_come(
+        self, times: Int[Tensor, "S E"], step: int, state: ArbiterState
+    ) -> Float[Tensor, "S E"]:
+        """The share in the step to come, which ``decide`` is to answer there.
+
+        Args:
+            times: steps since each episode began; it may have just ended, and then the answer is
+                what the share would have been.
+            step: training steps of each seed before this one.
+            state: what the rule remembers.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class ArbiterInForce:
     """A rule with what it has learnt so far, to go by in an evaluation or in training.
@@ -275,6 +301,11 @@ class ArbiterInForce:
     def is_clock(self) -> bool:
         """Whether the guide acts in the first h steps at most."""
         return isinstance(self.rule, DecidesByClock)
+
+
+def observes_share(rule: Arbiter) -> bool:
+    """Whether the explorer observes its share under this rule."""
+    return OBSERVED_SHARE in rule.needs
 
 
 def checked_share(

@@ -21,6 +21,8 @@ class KindOptions:
 
     ``advice``: what to do instead, for whoever gives an option that the kind lacks. ``neutral``:
     options with the value that says what is done without them: kinds that lack them take it too.
+    ``formerly``: what earlier versions did that did not have the option, where that is not its
+    default.
     """
 
     # Set by the option that is chosen.
@@ -28,6 +30,7 @@ class KindOptions:
 
     advice: ClassVar[str] = ""
     neutral: ClassVar[tuple[tuple[str, Any], ...]] = ()
+    formerly: ClassVar[tuple[tuple[str, Any], ...]] = ()
 
     def check(self) -> None:
         """Raise UserError for the first value that is out of range."""

@@ -158,7 +158,6 @@ class HumanGuide:
         self._window = Window(controls.effects, f"{spec.id}: you are the guide")
         self._signals: Signals | None = None
         self._polled: dict[str, float] | None = None
-        self._acts = False
         self.fingerprint = combine(
             "human", [(name, effect.tolist()) for name, effect in controls.effects.items()]
         )
@@ -182,15 +181,16 @@ class HumanGuide:
             self._window.add(list(given.values()))
         self._signals = signals
 
-    def takeover(self) -> Int[Tensor, "S E"]:
+    def takeover(self, acting: Bool[Tensor, "S E"]) -> Int[Tensor, "S E"]:
         """What the person has asked for since the last step; see ``TakesOver``."""
+        acts = bool(acting.any())
         held = self._window.held(self._rate)
         asked = self._asked(self._window.tapped)
         # Who is in charge and is waited for may give back meanwhile.
-        while (asked > 0 or (self._acts and asked == 0)) and self._waits(held):
+        while (asked > 0 or (acts and asked == 0)) and self._waits(held):
             held = self._window.held(self._rate)
             asked = self._asked(self._window.tapped) or asked
-        self._polled, self._acts = held, asked > 0 or (self._acts and asked == 0)
+        self._polled = held
         return torch.tensor([[asked]])
 
     def _asked(self, tapped: Sequence[str]) -> int:
@@ -210,7 +210,7 @@ class HumanGuide:
 
     def reset(self, mask: Bool[Tensor, "S E"]) -> None:
         """New episodes begin: the picture shows it."""
-        self._polled, self._acts = None, False
+        self._polled = None
 
     def show(self, frames: Sequence[Any]) -> None:
         """Show the one environment; see ``WatchesFrames``.

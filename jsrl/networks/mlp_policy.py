@@ -51,6 +51,8 @@ class MlpPolicy(SeedPolicy):
         statistics_by_seed: each seed has a mean and a standard deviation of its own, ``[S, 1, O]``;
             otherwise they are one ``[O]`` for all seeds.
         observation_clip: normalised vectors are clipped to ± this; None leaves them as they are.
+        appended: numbers that the networks read behind every vector, which is given without them:
+            columns of training that do not change any more.
         images: channels, height and width of each image by name; None without images.
         encoder: of the images: its options, or the plain values of a checkpoint.
         arguments: the other keywords of the class, as plain values.
@@ -74,6 +76,7 @@ class MlpPolicy(SeedPolicy):
         normalise_observations: bool = False,
         statistics_by_seed: bool = False,
         observation_clip: float | None = None,
+        appended: Sequence[float] = (),
         images: Mapping[str, Sequence[int]] | None = None,
         encoder: EncoderOptions | Mapping[str, Any] | None = None,
         **arguments: Any,
@@ -87,6 +90,8 @@ class MlpPolicy(SeedPolicy):
             seen["statistics_by_seed"] = True
         if observation_clip is not None:
             seen["observation_clip"] = observation_clip
+        if appended:
+            seen["appended"] = appended
         super().__init__(
             num_seeds,
             observation_size,
@@ -100,10 +105,13 @@ class MlpPolicy(SeedPolicy):
             **seen,
         )
         shapes = {name: _image_shape(shape) for name, shape in (images or {}).items()}
-        self.observation_encoder = ObservationEncoder(options, num_seeds, observation_size, shapes)
+        self.appended = tuple(float(number) for number in appended)
+        columns = observation_size + len(self.appended)
+        self.columns = columns
+        self.observation_encoder = ObservationEncoder(options, num_seeds, columns, shapes)
         size, outputs = self.observation_encoder.size, self.outputs_per_action * action_size
         self.mlp = SeedMLP((num_seeds,), size, hidden, outputs, activation, layer_norm)
-        statistics = (num_seeds, 1, observation_size) if statistics_by_seed else (observation_size,)
+        statistics = (num_seeds, 1, columns) if statistics_by_seed else (columns,)
         self.register_buffer("observation_mean", torch.zeros(statistics))
         self.register_buffer("observation_std", torch.ones(statistics))
         if statistics_by_seed:
@@ -127,7 +135,8 @@ class MlpPolicy(SeedPolicy):
 
         They are ``[O]``, or ``[S, 1, O]`` where each seed has its own.
         """
-        return self.observation_mean, self.observation_std
+        size = self.observation_size
+        return self.observation_mean[..., :size], self.observation_std[..., :size]
 
     def normalise(self, vector: Float[Tensor, "S B O"]) -> Float[Tensor, "S B O"]:
         """Vectors in the units that the network was trained in."""
@@ -146,17 +155,33 @@ class MlpPolicy(SeedPolicy):
 
     def encode(self, obs: Observation) -> Float[Tensor, "S B F"]:
         """The features that ``forward`` takes: those of the images, and the vector as it is."""
+        if self.appended:
+            obs = Observation(self._with_appended(obs.vector), obs.images)
         if not self.images and not obs.images:
             return obs.vector
         features: Tensor = self.observation_encoder(obs.vector, obs.images)
         return features
+
+    def describe_with_last(self, numbers: Sequence[float]) -> dict[str, Any]:
+        """See ``jsrl.core.protocols.FixesLastColumns``."""
+        described = self.describe()
+        arguments: dict[str, Any] = described["arguments"]
+        fixed = {
+            "observation_size": self.observation_size - len(numbers),
+            "appended": [*numbers, *self.appended],
+        }
+        return {**described, "arguments": {**arguments, **fixed}}
+
+    def _with_appended(self, vector: Float[Tensor, "S B O"]) -> Float[Tensor, "S B columns"]:
+        numbers = torch.tensor(self.appended, dtype=vector.dtype, device=vector.device)
+        return torch.cat([vector, numbers.expand(*vector.shape[:-1], len(self.appended))], -1)
 
     def outputs(
         self, features: Float[Tensor, "S B F"], dropout: Sequence[Tensor] = ()
     ) -> Float[Tensor, "S B outputs"]:
         """What the perceptron says; ``dropout`` holds a mask for each hidden layer."""
         if self.normalise_observations:
-            sizes = [features.shape[-1] - self.observation_size, self.observation_size]
+            sizes = [features.shape[-1] - self.columns, self.columns]
             of_images, vector = features.split(sizes, -1)
             normalised = self.normalise(vector)
             features = torch.cat([of_images, normalised], -1) if sizes[0] else normalised

@@ -111,9 +111,10 @@ class GaussianPolicy(MlpPolicy):
     def mode_module(self, index: int) -> nn.Module:
         """The mode of seed ``index``; without images in PyTorch's own layers, named as they are.
 
-        These map observations ``[*n, O]`` to actions ``[*n, A]``.
+        These map observations ``[*n, O]`` to actions ``[*n, A]``. Where numbers are appended to
+        them it is the policy itself.
         """
-        if self.images:
+        if self.images or self.appended:
             return super().mode_module(index)
         alone = self.select(index).cpu()
         layers: OrderedDict[str, nn.Module] = OrderedDict()

@@ -6,7 +6,7 @@ module that its description names, which runs the code there; a line says so bef
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from jsrl.core.discovery import import_all
 from jsrl.core.errors import UserError
 from jsrl.core.installed import import_installed
 from jsrl.core.loading import READ_AS, content_read, load_attribute, split_target
-from jsrl.core.protocols import SavablePolicy
+from jsrl.core.observed_share import COLUMN
+from jsrl.core.protocols import FixesLastColumns, SavablePolicy
 from jsrl.networks.seed_policy import (
     ENTRY_POINTS,
     place_of,
@@ -31,10 +32,14 @@ KEY = "the checkpoint's policy class"
 """What messages call the name of a user's class."""
 
 
-def unsavable_because(policy: object) -> str | None:
+def unsavable_because(policy: object, fixed: Sequence[float] = ()) -> str | None:
     """Why a checkpoint cannot keep a policy; None if it can.
 
     A class that extends a registered one may act otherwise, and has to be registered itself.
+
+    Args:
+        policy: any.
+        fixed: the numbers with which it is kept in its last columns.
     """
     kind = type(policy)
     if not isinstance(policy, SavablePolicy) or not isinstance(policy, nn.Module):
@@ -45,6 +50,12 @@ def unsavable_because(policy: object) -> str | None:
     described = policy.describe().get("class")
     if described != name:
         return f"{kind.__name__} describes itself as {described!r}, but is registered as {name!r}"
+    if fixed and not isinstance(policy, FixesLastColumns):
+        return (
+            f"{kind.__name__} has no describe_with_last(numbers), with which it is kept without "
+            f"the {COLUMN} that it observes in training; arbiter.observe_share=false trains "
+            "without it"
+        )
     try:
         where_found(kind)
     except UserError as error:
@@ -52,14 +63,21 @@ def unsavable_because(policy: object) -> str | None:
     return None
 
 
-def describe_policy(policy: SavablePolicy) -> dict[str, Any]:
+def describe_policy(policy: SavablePolicy, fixed: Sequence[float] = ()) -> dict[str, Any]:
     """The description for a checkpoint: the policy's own, and where a user's class is found.
 
     A file of a user's class is named relative to ``folder``, the present one, if it lies below: a
     project may be moved. ``content`` tells whether it is changed later.
+
+    Args:
+        policy: one that can be saved.
+        fixed: the numbers in its last columns, which the saved policy is not given.
     """
     kind = type(policy)
     target, own = where_found(kind), policy.describe()
+    if fixed:
+        assert isinstance(policy, FixesLastColumns), "others cannot be saved so"
+        own = policy.describe_with_last(fixed)
     if target is None:
         return own
     place, name = split_target(target, KEY)

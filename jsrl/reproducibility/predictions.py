@@ -14,6 +14,7 @@ from torch import Tensor
 from jsrl.core.checkpoint import checkpoint_paths, load_checkpoint
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation, joined
+from jsrl.core.observed_share import data_with_share
 from jsrl.core.protocols import FreezesSeeds, Learner, Policy, PredictsValues
 from jsrl.core.streams import Streams, seed_sequence
 from jsrl.datasets.options import SubsetOptions
@@ -116,6 +117,7 @@ def _let_act(
         components.spec,
         Streams([START_STATES] * replicas, ("reproducibility",)),
         components.device,
+        observes_share=components.observes_share,
     )
     policy = _Recording(components.learner.policy())
     try:
@@ -147,6 +149,7 @@ def _held_out(
     assert everything is not None
     taken = config.dataset.transitions or len(everything)
     data = everything.held_out(taken, config.dataset.seed, count)
+    data = data_with_share(data) if components.observes_share else data
     return States(data.observed(slice(None)), data.actions)
 
 

@@ -39,6 +39,7 @@ class Collector(Watched):
         num_envs: E.
         streams: the seeds; resets, guide steps and action noise are drawn from them.
         device: where the policies are.
+        observes_share: whether the exploration-policy observes its share.
     """
 
     def __init__(
@@ -48,10 +49,12 @@ class Collector(Watched):
         num_envs: int,
         streams: Streams,
         device: torch.device,
+        *,
+        observes_share: bool = False,
     ) -> None:
-        count = environments.count
-        assert count == len(streams) * num_envs
-        self._stepper = Stepper(environments, spec, len(streams), device)
+        count, seeds = environments.count, len(streams)
+        assert count == seeds * num_envs
+        self._stepper = Stepper(environments, spec, seeds, device, observes_share=observes_share)
         self._streams = streams
         steps = min(spec.max_episode_steps, FIRST_HISTORY)
         self._history = self._stepper.idle_actions(count, steps)
@@ -142,7 +145,8 @@ class Collector(Watched):
             curricula: one for each seed.
 
         Returns:
-            What was done, what came of it, and the episodes that ended.
+            What was done and what came of it, as the exploration-policy observes both, and the
+            episodes that ended.
         """
         stepper = self._stepper
         if stepper.some_ended:

@@ -61,12 +61,20 @@ class Evaluator(Watched):
         spec: what they are.
         streams: the seeds; start states are drawn from them by evaluation and episode.
         device: where the policies are.
+        observes_share: whether the exploration-policy observes its share, 1 where it acts alone.
     """
 
     def __init__(
-        self, environments: Environments, spec: EnvSpec, streams: Streams, device: torch.device
+        self,
+        environments: Environments,
+        spec: EnvSpec,
+        streams: Streams,
+        device: torch.device,
+        *,
+        observes_share: bool = False,
     ) -> None:
-        self._stepper = Stepper(environments, spec, len(streams), device)
+        seeds = len(streams)
+        self._stepper = Stepper(environments, spec, seeds, device, observes_share=observes_share)
         self._streams = streams
         # Told after every step how many episodes ended in it, to show progress.
         self.told: Callable[[int], None] | None = None

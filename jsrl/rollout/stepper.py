@@ -28,6 +28,7 @@ from jsrl.core.arbitration import (
 )
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation, zeros_of
+from jsrl.core.observed_share import with_share
 from jsrl.core.protocols import (
     BeginsEpisodes,
     Guide,
@@ -55,16 +56,24 @@ class Stepper:
         spec: what they are.
         num_seeds: S.
         device: where the policies are.
+        observes_share: whether the explorer observes its share, see ``jsrl.core.observed_share``.
     """
 
     def __init__(
-        self, environments: Environments, spec: EnvSpec, num_seeds: int, device: torch.device
+        self,
+        environments: Environments,
+        spec: EnvSpec,
+        num_seeds: int,
+        device: torch.device,
+        *,
+        observes_share: bool = False,
     ) -> None:
         count = environments.count
         self.environments = environments
         self.spec = spec
         self.device = device
         self.shape = (num_seeds, count // num_seeds)
+        self._observes_share = observes_share
         self.observer: StepObserver | None = None
         self.observation: Observation = zeros_of(spec.observation, count)
         self.episodes = np.full(count, -1, np.int64)
@@ -203,26 +212,28 @@ class Stepper:
                 and is asked only where a row needs it.
 
         Returns:
-            What was done, valid until episodes begin, and what came of it. Rows whose actions were
-            not finite stood still.
+            What was done, valid until episodes begin, and what came of it, both as the explorer
+            observes it. Rows whose actions were not finite stood still.
         """
         rule, share = self.arbitration, None
         watched = None if self.observer is None else self.observer.begin_step()
+        observation = self._as_explorer_sees(self.observation, explorer, guide)
         if rule is None or guide is None or explorer is None or self.guide_alone:
             by_guide = self._nowhere if guide is None else self.guide_acts()
             with watched or nullcontext():
-                actions = self._act(explorer, guide, streams, by_guide, explores)
+                actions = self._act(explorer, guide, streams, by_guide, explores, observation)
             self.asked = by_guide if self.foresight is None else self.episodes >= 0
             if rule is not None:
                 rule.took_part(by_guide)
                 rule.left_out()
         else:
+            seen = self._where_policies_are(observation)
             with watched or nullcontext():
-                own = explorer.act(self.seen(), streams if explores else None)
-            actions, share = self._arbitrated(rule, own, guide, streams, explores)
+                own = explorer.act(seen, streams if explores else None)
+            actions, share = self._arbitrated(rule, own, guide, streams, explores, seen)
             by_guide = share == 0
         moment = Moment(
-            self.observation,
+            observation,
             actions,
             self.episodes,
             self.clock,
@@ -239,6 +250,10 @@ class Stepper:
         step = self.take(actions)
         if self.foresight is not None and guide is not None:
             moment.next_guide = self._foresee(self.foresight, guide, streams, step)
+        if self._observes_share:
+            step = replace(
+                step, observation=self._as_explorer_sees(step.observation, explorer, guide)
+            )
         return moment, step
 
     def take(self, actions: Shaped[NDArray[Any], "N *A"]) -> Step:
@@ -265,8 +280,26 @@ class Stepper:
         return torch.from_numpy(values).view(*self.shape)
 
     def seen(self) -> Observation:
-        """What is observed now, ``[S, E]``, where the policies are."""
-        return self.observation.arranged(*self.shape).to(self.device)
+        """What the environments observe now, ``[S, E]``, where the policies are."""
+        return self._where_policies_are(self.observation)
+
+    def _where_policies_are(self, observation: Observation) -> Observation:
+        """An observation of N environments, ``[S, E]``, where the policies are."""
+        return observation.arranged(*self.shape).to(self.device)
+
+    def _as_explorer_sees(
+        self, observation: Observation, explorer: Policy | None, guide: Guide | None
+    ) -> Observation:
+        """What is observed now, with the explorer's share in the step to come if it observes it."""
+        if not self._observes_share:
+            return observation
+        rule, counts = self.arbitration, self.by_seed(self.episodes >= 0)
+        if rule is None or guide is None or explorer is None or self.guide_alone:
+            by_guide = self._nowhere if guide is None else self.guide_acts()
+            share = (~self.by_seed(by_guide)).float()
+        else:
+            share = rule.share_to_come(self.by_seed(self.clock), counts)
+        return with_share(observation, share.reshape(-1))
 
     def _act(
         self,
@@ -275,15 +308,17 @@ class Stepper:
         streams: Streams,
         by_guide: Bool[NDArray[np.bool_], " N"],
         explores: bool,
+        observation: Observation,
     ) -> Shaped[NDArray[Any], "N *A"]:
-        seen, chosen = self.seen(), None
+        chosen = None
         explorer_is_needed = explores or bool(((self.episodes >= 0) & ~by_guide).any())
         if explorer is not None and explorer_is_needed:
+            seen = self._where_policies_are(observation)
             chosen = explorer.act(seen, streams if explores else None)
         asked = by_guide if self.foresight is None else self.episodes >= 0
         if guide is not None and asked.any():
             mask = self.by_seed(by_guide)
-            guided = self._guided(guide, seen, streams, self.by_seed(asked))
+            guided = self._guided(guide, self.seen(), streams, self.by_seed(asked))
             if chosen is None:
                 chosen = guided
             else:
@@ -302,15 +337,20 @@ class Stepper:
         guide: Guide,
         streams: Streams,
         explores: bool,
+        by_explorer: Observation,
     ) -> tuple[Shaped[NDArray[Any], "N *A"], Float[NDArray[np.float32], " N"]]:
-        """What is done as the rule says, and the explorer's share in it."""
+        """What is done as the rule says, and the explorer's share in it.
+
+        The explorer has seen ``by_explorer``, and done ``own``.
+        """
         seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
-        takeover = self._takeover(guide) if explores and TAKEOVER in rule.rule.needs else None
+        asks = explores and TAKEOVER in rule.rule.needs
+        takeover = self._takeover(guide, self.by_seed(rule.acting)) if asks else None
         compares = GUIDE in rule.rule.needs or self.foresight is not None
         compares = compares and bool(counts.any())
         guided = self._guided(guide, seen, streams, counts) if compares else None
         moment = Decision(
-            observation=seen,
+            observation=by_explorer,
             times=self.by_seed(self.clock),
             guide_steps=self.by_seed(self.guide_steps),
             counts=counts,
@@ -334,11 +374,11 @@ class Stepper:
         actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
         return self._standing_still(actions), share.numpy().reshape(-1)
 
-    def _takeover(self, guide: Guide) -> Int[Tensor, "S E"]:
+    def _takeover(self, guide: Guide, acting: Bool[Tensor, "S E"]) -> Int[Tensor, "S E"]:
         """Whether the guide asks to act or gives back, once it has seen where things stand."""
         assert isinstance(guide, TakesOver), "a run with another guide has been refused"
         self._show()
-        return guide.takeover()
+        return guide.takeover(acting)
 
     def _guided(
         self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]

@@ -2,7 +2,16 @@
 
 from collections.abc import Callable
 
-from jsrl.core.arbitration import DATA, ENSEMBLE, GUIDE_V, LOG_PROB, NEXT_GUIDE, TAKEOVER, Arbiter
+from jsrl.core.arbitration import (
+    DATA,
+    ENSEMBLE,
+    GUIDE_V,
+    LOG_PROB,
+    NEXT_GUIDE,
+    TAKEOVER,
+    Arbiter,
+    observes_share,
+)
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.protocols import BootstrapsFromActions, CountsCritics, Guide
@@ -150,4 +159,14 @@ def targets_line(config: TrainConfig, rule: Arbiter, made: type) -> str | None:
         f"arbiter={config.arbiter.kind} says who acts, and would say with which action targets are "
         f"made, but those of learner={config.learner.kind} take no action that could be another "
         "one: they stay as they are"
+    )
+
+
+def observed_share_line(config: TrainConfig, rule: Arbiter) -> str | None:
+    """Say that the explorer observes more than the environment, where that is so."""
+    if not observes_share(rule):
+        return None
+    return (
+        f"arbiter={config.arbiter.kind}: explorer and critics observe the explorer's share too, as "
+        "a last column; in data it is 1, and so it is for the policy that is exported or guides"
     )

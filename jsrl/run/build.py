@@ -75,7 +75,7 @@ def build_learner(
     layers = NetworkLayers(*(network_layers(activation, name) for name in NETWORKS))
     inputs = LearnerInputs(
         *(streams, spec.observation, spec.actions, device, layers),
-        *_observation_statistics(dataset),
+        *_observation_statistics(dataset, spec),
     )
     learner: Learner = learners.build(options, inputs)
     return learner
@@ -160,15 +160,19 @@ def rate_settings(config: MonitorConfig) -> RateSettings:
 
 
 def _observation_statistics(
-    dataset: Dataset | None,
+    dataset: Dataset | None, spec: EnvSpec
 ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
-    """Mean and standard deviation of the dataset's observations, for learners that normalise."""
+    """Mean and standard deviation of the dataset's observations, for learners that normalise.
+
+    A column that the dataset lacks, which is the explorer's share, stays as it is.
+    """
     if dataset is None:
         return None, None
     observations = dataset.data.observations.astype(np.float64)
     # The small constant keeps constant columns finite, as in CORL.
     spread = observations.std(0) + 1e-3
+    more = spec.observation.size - observations.shape[1]
     return (
-        torch.tensor(observations.mean(0), dtype=torch.float32),
-        torch.tensor(spread, dtype=torch.float32),
+        torch.tensor(np.append(observations.mean(0), np.zeros(more)), dtype=torch.float32),
+        torch.tensor(np.append(spread, np.ones(more)), dtype=torch.float32),
     )

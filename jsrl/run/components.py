@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget
+from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget, observes_share
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
+from jsrl.core.observed_share import ALONE, data_with_share, spec_with_share
 from jsrl.core.protocols import (
     BootstrapsFromActions,
     Consumes,
@@ -27,6 +28,7 @@ from jsrl.core.protocols import (
     StartsFromState,
     TakesOver,
 )
+from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.envs.make import Environments, describe_env, make_env
 from jsrl.guides import NetworkGuide
@@ -41,6 +43,7 @@ from jsrl.rollout.critics import LearnerCritics
 from jsrl.rollout.evaluator import Evaluator
 from jsrl.rollout.foresight import in_successors
 from jsrl.rollout.hindsight import Hindsight
+from jsrl.rollout.offline_store import OfflineStore
 from jsrl.rollout.on_policy import OnPolicyRunner
 from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
@@ -65,7 +68,7 @@ from jsrl.run.component_checks import (
     usable_device,
 )
 from jsrl.run.guide_values import guide_values
-from jsrl.run.starting_networks import networks_of_guides_run
+from jsrl.run.starting_networks import check_observed_share, networks_of_guides_run
 from jsrl.run.stores import offline_store, online_store
 from jsrl.settings.schema import TrainConfig
 
@@ -91,6 +94,8 @@ class Components:
         check_time_limit(config.curriculum, self.spec)
         check_curriculum(config.curriculum, self.spec)
         self.arbiter = build_arbiter(config.arbiter)
+        self.observes_share = observes_share(self.arbiter)
+        self.explorer_spec = spec_with_share(self.spec) if self.observes_share else self.spec
         config.arbiter.check_environment(self.spec)
         config.learner.check_environment(self.spec)
         self.sources = Sources(config.seeds, config.nondeterminism)
@@ -101,6 +106,7 @@ class Components:
             config.guide, config.env, self.spec, config.seeds, self.device
         )
         check_start(config.start, config.guide, self.spec)
+        check_observed_share(config, self.observes_share)
         if TAKEOVER in self.arbiter.needs and isinstance(self.guide, TakesOver):
             self.guide.listen(config.arbiter.signals())
         check_targets(config, self.arbiter, learners[config.learner.kind].make, self.guide)
@@ -108,18 +114,16 @@ class Components:
         self.dataset = build_dataset(config.dataset, config.env, self.spec, collected)
         check_trust(self.arbiter, self.dataset)
         self.guide_learner = (
-            self._learner("guide") if isinstance(config.guide, OfflineOptions) else None
+            self._learner("guide", self.spec) if isinstance(config.guide, OfflineOptions) else None
         )
-        self.learner = self._learner("exploration")
+        self.learner = self._learner("exploration", self.explorer_spec)
         refuse_without_values(self.arbiter, config.arbiter, config.learner, type(self.learner))
         self.foresees = check_targets(config, self.arbiter, type(self.learner), self.guide)
         rule, learner = self.arbiter, self.learner
         if self.foresees and isinstance(rule, HasTarget):
             assert isinstance(learner, BootstrapsFromActions), "check_targets has seen to it"
             learner.bootstrap_by(rule, LearnerCritics(learner))
-        self.offline = offline_store(
-            config, self.spec, self.dataset, self.learner.needs, self.device
-        )
+        self.offline = self._offline_store(self.explorer_spec)
         self.offline_streams = self.sources.streams("minibatch_order", "offline")
         self.offline_draws = self.sources.streams("learner", "offline")
         self._asked: gym.Env[Any, Any] | None = None
@@ -136,6 +140,7 @@ class Components:
             self.spec,
             self.streams.child("evaluator"),
             self.device,
+            observes_share=self.observes_share,
         )
 
     @property
@@ -158,7 +163,7 @@ class Components:
             (self.config.env.num_envs, self.config.evaluation.num_envs),
             Streams(self.config.seeds, ("monitor",)),
             folder,
-            self.spec,
+            self.explorer_spec,
             self.learner.twin_values if isinstance(self.learner, HasTwinValues) else None,
         )
         self.runner.collector.observer = monitor.online
@@ -173,7 +178,9 @@ class Components:
         shown = min(self.config.monitor.reference, len(starts))
         end = int(starts[shown]) if shown < len(starts) else len(self.dataset)
         episodes = np.searchsorted(starts, np.arange(end), side="right") - 1
-        monitor.record_data(self.dataset.data.take(np.arange(end)), starts[episodes])
+        data = self.dataset.data.take(np.arange(end))
+        seen = data_with_share(data) if self.observes_share else data
+        monitor.record_data(seen, starts[episodes])
 
     def trust_data(self) -> None:
         """Show the rule of who acts the episodes of the dataset, if it begins with them."""
@@ -184,7 +191,9 @@ class Components:
     def offline_replay(self) -> Replay:
         """Make the replay of pre-training, whose minibatches are all offline."""
         size = self.config.learner.batch_size
-        return Replay(self.offline, None, size, None, self.device)
+        # The guide does not observe the explorer's share.
+        store = self._offline_store(self.spec) if self.observes_share else self.offline
+        return Replay(store, None, size, None, self.device)
 
     def freeze_guide(self) -> None:
         """The pre-trained learner's policy becomes the guide, as it is now."""
@@ -246,16 +255,27 @@ class Components:
     def policies(self, *, exploration_began: bool) -> dict[str, Any]:
         """Describe the policies, with their weights, so that they need no configuration."""
         return {
-            name: {"description": describe_policy(policy), "state": policy.state_dict()}
+            name: {
+                "description": describe_policy(policy, self._fixed(name)),
+                "state": policy.state_dict(),
+            }
             for name, policy in self._networks().items()
-            if isinstance(policy, SavablePolicy) and unsavable_because(policy) is None
+            if isinstance(policy, SavablePolicy)
+            if unsavable_because(policy, self._fixed(name)) is None
             if name != "exploration" or exploration_began
         }
 
     def unsaved_policies(self) -> dict[str, str]:
         """Give the reasons why policies cannot be kept by a checkpoint, by the policies' names."""
-        reasons = {name: unsavable_because(policy) for name, policy in self._networks().items()}
+        reasons = {
+            name: unsavable_because(policy, self._fixed(name))
+            for name, policy in self._networks().items()
+        }
         return {name: reason for name, reason in reasons.items() if reason is not None}
+
+    def _fixed(self, name: str) -> tuple[float, ...]:
+        """What a policy that is deployed does not observe: then the explorer acts alone."""
+        return (ALONE,) if name == "exploration" and self.observes_share else ()
 
     def _networks(self) -> dict[str, Policy]:
         """Find the policies that are learnt here, or come from another run."""
@@ -316,15 +336,20 @@ class Components:
         self.runner.collector.close()
         self.evaluator.close()
 
-    def _learner(self, name: str) -> Learner:
+    def _learner(self, name: str, spec: EnvSpec) -> Learner:
         return build_learner(
             self.config.learner,
             self.config.activation,
             self.sources.streams("initialisation", name),
-            self.spec,
+            spec,
             self.dataset,
             self.device,
         )
+
+    def _offline_store(self, spec: EnvSpec) -> OfflineStore | None:
+        """The offline transitions, for a learner that observes what ``spec`` says."""
+        needs = self.learner.needs
+        return offline_store(self.config, spec, self.dataset, needs, self.device)
 
     def _runner(self) -> Runner:
         """What steps and learns, as the learner needs it."""
@@ -335,6 +360,7 @@ class Components:
             num_envs,
             self.sources.streams("environment", "collector"),
             self.device,
+            observes_share=self.observes_share,
         )
         order = self.sources.streams("minibatch_order", "online")
         draws = self.sources.streams("learner", "online")
@@ -353,7 +379,7 @@ class Components:
         config = self.config
         num_envs = config.env.num_envs
         store = online_store(
-            config, self.spec, self.learner.needs, self.device, next_guide=self.foresees
+            config, self.explorer_spec, self.learner.needs, self.device, next_guide=self.foresees
         )
         fraction = offline_fraction(config.online.offline_fraction)
         offline = None if fraction == 0 else self.offline

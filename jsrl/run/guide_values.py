@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from jsrl.core.arbitration import GUIDE_V, LOG_PROB, V
+from jsrl.core.arbitration import GUIDE_V, LOG_PROB, V, observes_share
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import DensityPolicy, Learner, StartsFromState
@@ -17,6 +17,7 @@ from jsrl.core.specs import EnvSpec, ObservationSpec, described_actions
 from jsrl.core.streams import Streams
 from jsrl.envs.make import describe_env
 from jsrl.guides.network import RunOptions
+from jsrl.jumpstart.arbiters import build_arbiter
 from jsrl.rollout.critics import LearnerCritics, offered
 from jsrl.rollout.guide_values import NetworkGuideValues
 from jsrl.run.build import build_learner, env_settings
@@ -90,6 +91,12 @@ def _learner_of_run(
         raise UserError(
             f"arbiter={arbiter} asks the critics of the guide, but guide.which=guide of guide.path="
             f"{str(guide.path)!r} was not trained there; give the run that has trained it"
+        )
+    if guide.which == "exploration" and observes_share(build_arbiter(theirs.arbiter)):
+        raise UserError(
+            f"arbiter={arbiter} asks the critics of the guide, but those of guide.path="
+            f"{str(guide.path)!r} observe the explorer's share of arbiter={theirs.arbiter.kind}, "
+            "which they are not told here; give a run with arbiter.observe_share=false"
         )
     learner = build_learner(
         *(theirs.learner, theirs.activation, Streams(seeds, ("guide values",))),

@@ -10,7 +10,7 @@ from jsrl.core.registry import option_names
 
 PATH_KEYS = (
     *(("dataset", "path"), ("guide", "path"), ("replay", "directory")),
-    *(("guide", "target"), ("learner", "target"), ("curriculum", "target")),
+    *(("guide", "target"), ("learner", "target"), ("curriculum", "target"), ("arbiter", "target")),
 )
 
 

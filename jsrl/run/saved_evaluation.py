@@ -8,14 +8,15 @@ from typing import Any
 
 import torch
 
-from jsrl.core.arbitration import GUIDE_V, LOG_PROB, ArbiterInForce
+from jsrl.core.arbitration import GUIDE_V, LOG_PROB, ArbiterInForce, observes_share
 from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
 from jsrl.core.conversions import env_action_line
 from jsrl.core.devices import resolve_device
 from jsrl.core.errors import UserError
 from jsrl.core.files import write_whole
 from jsrl.core.nondeterminism import Sources
-from jsrl.core.protocols import Curriculum, Guide, HearsOfEnds, Learner
+from jsrl.core.observed_share import spec_with_share
+from jsrl.core.protocols import Curriculum, Guide, HearsOfEnds, Learner, Policy
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Key
 from jsrl.envs.make import Environments, describe_env
@@ -97,12 +98,15 @@ def _play(run: Path, config: TrainConfig, key: Key) -> tuple[dict[str, Evaluatio
     device = resolve_device(config.device)
     guide = _guide(run, config, state, spec) if config.guide.is_measured() else None
     _say_what_acts(spec, guide, state)
-    policy = saved_policy(run, state, "exploration").to(device)
+    policy = _explorer(run, config, state, spec, device)
     steps = guide_steps_of_episodes(
         _curricula(config, state, guide), streams, config.evaluation.final_episodes, key
     )
     environments = Environments(settings, len(config.seeds) * config.evaluation.num_envs)
-    evaluator = Evaluator(environments, spec, streams.child("evaluator"), device)
+    observes = observes_share(build_arbiter(config.arbiter))
+    evaluator = Evaluator(
+        environments, spec, streams.child("evaluator"), device, observes_share=observes
+    )
     if (line := unmeasured_line(config.guide)) is not None:
         print(line, flush=True)
     modes = without_person(MODES, config.guide)
@@ -147,6 +151,18 @@ def _guide(run: Path, config: TrainConfig, state: dict[str, Any], spec: EnvSpec)
     return NetworkGuide(policy, config.guide.view(), spec, sample=sample, name="guide")
 
 
+def _explorer(
+    run: Path, config: TrainConfig, state: dict[str, Any], spec: EnvSpec, device: torch.device
+) -> Policy:
+    """The exploration-policy; where it observes its share it is the learner's, and not the one
+    that is deployed, which always acts alone.
+    """
+    saved = saved_policy(run, state, "exploration")
+    if not observes_share(build_arbiter(config.arbiter)):
+        return saved.to(device)
+    return _learner(config, state["learner"], spec_with_share(spec), device).policy()
+
+
 def _curricula(config: TrainConfig, state: dict[str, Any], guide: Guide | None) -> list[Curriculum]:
     """The curriculum of every seed, as far as it has come; a fresh one where nobody guides."""
     fresh = [curricula.build(config.curriculum, 0, 0.0) for _ in state["curricula"]]
@@ -170,7 +186,8 @@ def saved_arbiter(
         return None
     critics = own_values = None
     if rule.needs & (WHAT.keys() | {LOG_PROB, GUIDE_V}):
-        learner = _learner(config, state["learner"], spec, device)
+        explorers = spec_with_share(spec) if observes_share(rule) else spec
+        learner = _learner(config, state["learner"], explorers, device)
         stored, pretrained = state["guide_learner"], None
         if stored is not None and rule.needs & {LOG_PROB, GUIDE_V}:
             pretrained = _learner(config, stored, spec, device)

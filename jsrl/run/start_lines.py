@@ -6,7 +6,7 @@ from jsrl.core.conversions import env_action_line, reward_line
 from jsrl.core.specs import EnvSpec
 from jsrl.guides import GuideOptions, guide_lines
 from jsrl.learners import LearnerOptions
-from jsrl.run.arbiter_checks import targets_line
+from jsrl.run.arbiter_checks import observed_share_line, targets_line
 from jsrl.run.components import Components
 from jsrl.settings.schema import TrainConfig
 from jsrl.settings.stages import OnlineConfig
@@ -33,6 +33,7 @@ def start_lines(components: Components) -> list[str]:
     lines.append(config.learner.run_line(config.env.num_envs, config.online.steps))
     lines += preset_lines(config)
     lines.append(targets_line(config, components.arbiter, type(components.learner)))
+    lines.append(observed_share_line(config, components.arbiter))
     lines.append(no_update_line(config.learner, config.online))
     transform = config.learner.reward_transform()
     if transform is not None:

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 from omegaconf import OmegaConf
 
-from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint
+from jsrl.core.checkpoint import load_checkpoint, newest_checkpoint, stored_policy
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import Policy, SavablePolicy
 from jsrl.guides.network import RunOptions
@@ -47,6 +47,35 @@ def networks_of_guides_run(config: TrainConfig, own: Policy) -> tuple[dict[str, 
     ]
     wanted = state["guide_learner"] if guide.which == "guide" else state["learner"]
     return wanted, rows
+
+
+def check_observed_share(config: TrainConfig, observes: bool) -> None:
+    """Raise UserError if copied networks observe the explorer's share, and ours do not, or so.
+
+    Args:
+        config: of this run, with a guide that has networks unless ``start=cold``.
+        observes: whether our explorer observes its share.
+    """
+    guide, start = config.guide, config.start
+    if start == "cold":
+        return
+    named, theirs = f"guide={guide.kind}", False
+    if isinstance(guide, RunOptions) and guide.path is not None:
+        named = f"{guide.which} of guide.path={guide.path!r}"
+        state = load_checkpoint(newest_checkpoint(Path(guide.path)))
+        stored = stored_policy(state, guide.which, named)
+        theirs = bool(stored["description"]["arguments"].get("appended"))
+    if observes and not theirs:
+        raise UserError(
+            f"start={start} copies networks that do not observe the explorer's share ({named}) to "
+            f"those of arbiter={config.arbiter.kind}, which do; use arbiter.observe_share=false, "
+            "or start=cold"
+        )
+    if theirs and not observes:
+        raise UserError(
+            f"start={start} copies networks that observe the explorer's share ({named}), which "
+            f"arbiter={config.arbiter.kind} does not tell here; use start=cold"
+        )
 
 
 def _require_same_activations(config: TrainConfig, run: Path) -> None:

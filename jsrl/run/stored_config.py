@@ -13,7 +13,8 @@ from jsrl.settings.schema import TrainConfig
 def complete(stored: Mapping[str, Any]) -> DictConfig:
     """The configuration of a run, typed, with the defaults of keys that it lacks.
 
-    An earlier version did not know them, and did what is their default. Earlier versions kept the
+    An earlier version did not know them, and did what is their default, unless the options of the
+    kind say what it formerly did. Earlier versions kept the
     options of all kinds of a group beside those of the chosen kind: these are left out.
 
     Raises:
@@ -32,7 +33,7 @@ def complete(stored: Mapping[str, Any]) -> DictConfig:
             options = registry[str(values["kind"])].options
             OmegaConf.update(schema, registry.group, open_schema(options), merge=False)
             own = option_names(options)
-            holder[name] = {
+            holder[name] = dict(options.formerly) | {
                 key: value
                 for key, value in values.items()
                 if key in own or not registry.with_option(str(key))

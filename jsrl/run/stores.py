@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from jsrl.core.errors import UserError
+from jsrl.core.observed_share import data_with_share
 from jsrl.core.protocols import DataNeeds
 from jsrl.core.specs import EnvSpec
 from jsrl.datasets import Dataset
@@ -20,11 +21,12 @@ def offline_store(
     needs: DataNeeds,
     device: torch.device,
 ) -> OfflineStore | None:
-    """The offline transitions; None without a dataset."""
+    """The offline transitions, as ``spec`` says they are observed; None without a dataset."""
     if dataset is None:
         return None
+    has_share = spec.observation.size > dataset.observation_size
     return OfflineStore(
-        dataset.data,
+        data_with_share(dataset.data) if has_share else dataset.data,
         spec.observation,
         spec.actions,
         discount=needs.discount,

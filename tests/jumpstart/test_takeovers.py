@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from jumpstart.test_arbiters import ENVS, SEEDS, a_moment, beginning, rule_of
+from jumpstart.moments import ENVS, SEEDS, a_moment, beginning, rule_of
 
 from jsrl.core.arbitration import ArbiterState, Decision
 from jsrl.core.errors import UserError

@@ -11,6 +11,7 @@ from small_runs import (
     REACH,
     assert_same_run,
     call,
+    composed,
     metrics,
     read_summary,
     train_here,
@@ -20,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from jsrl.core.errors import UserError
 from jsrl.rollout.episode_shares import NAMES
 from jsrl.rollout.online import OnlineRunner
+from jsrl.run.origin import anchor, command_folder
 
 TASK = (
     *(*REACH, "dataset=none", "curriculum=none", "guide=random", "online.offline_fraction=0"),
@@ -73,6 +75,15 @@ def test_a_rule_of_ones_own_takes_ten_lines(tmp_path: Path) -> None:
     train_here(tmp_path, *TASK, "arbiter=custom", *target, "logger.interval=30")
     assert len(shares(tmp_path)) == 4
     assert all(0.3 < share < 0.7 for share in shares(tmp_path))
+
+
+def test_a_rule_of_ones_own_is_found_from_the_folder_of_its_run(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text("class Own: ...")
+    chosen = ("guide=random", "curriculum=none", "arbiter=custom", "arbiter.target=own.py:Own")
+    config, plain = composed(*REACH, "dataset=none", "run_dir=runs/one", *chosen)
+    assert command_folder(tmp_path / "runs/one", plain) == tmp_path
+    anchor(config, tmp_path)
+    assert getattr(config.arbiter, "target") == f"{tmp_path / 'own.py'}:Own"  # noqa: B009
 
 
 def test_tensorboard_shows_the_share_over_the_episode(tmp_path: Path) -> None:

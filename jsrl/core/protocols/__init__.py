@@ -36,9 +36,11 @@ from jsrl.core.protocols.learners import (
 )
 from jsrl.core.protocols.observers import StepObserver
 from jsrl.core.protocols.policies import (
+    AppendsNumbers,
     DensityPolicy,
     EncodesObservations,
     ExportablePolicy,
+    FixesLastColumns,
     FreezesSeeds,
     NormalisingPolicy,
     PlainValue,
@@ -49,6 +51,7 @@ from jsrl.core.protocols.policies import (
 )
 
 __all__ = [
+    "AppendsNumbers",
     "BeginsEpisodes",
     "BootstrapsFromActions",
     "Consumes",
@@ -59,6 +62,7 @@ __all__ = [
     "Draws",
     "EncodesObservations",
     "ExportablePolicy",
+    "FixesLastColumns",
     "FreezesSeeds",
     "Guide",
     "HasMembers",

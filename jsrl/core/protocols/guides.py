@@ -128,6 +128,10 @@ class TakesOver(Protocol):
         """
         ...
 
-    def takeover(self) -> Int[Tensor, "S E"]:
-        """1 where it asks to act from now on, -1 where the explorer is to act again, else 0."""
+    def takeover(self, acting: Bool[Tensor, "S E"]) -> Int[Tensor, "S E"]:
+        """1 where it asks to act from now on, -1 where the explorer is to act again, else 0.
+
+        Args:
+            acting: where it took part in the step before, of the same episode.
+        """
         ...

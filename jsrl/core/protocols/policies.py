@@ -72,6 +72,29 @@ class SavablePolicy(Policy, Protocol):
 
 
 @runtime_checkable
+class FixesLastColumns(SavablePolicy, Protocol):
+    """A policy that can be kept with fixed numbers in its last columns.
+
+    What it is given then lacks these columns.
+    """
+
+    def describe_with_last(self, numbers: Sequence[float]) -> dict[str, Any]:
+        """``describe`` of the policy that takes these numbers for its last columns.
+
+        Its ``state_dict`` is that of this policy.
+        """
+        ...
+
+
+@runtime_checkable
+class AppendsNumbers(Protocol):
+    """A policy that puts numbers behind the vector that it is given."""
+
+    appended: tuple[float, ...]
+    """The numbers; there may be none."""
+
+
+@runtime_checkable
 class DensityPolicy(Protocol):
     """A policy that says how probable actions are, and how spread it is."""
 

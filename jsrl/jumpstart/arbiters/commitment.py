@@ -4,17 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from jsrl.core.arbitration import (
     DATA,
+    GUIDE_V,
+    LOG_PROB,
     NEXT_GUIDE,
+    OBSERVED_SHARE,
     Arbiter,
     ArbiterState,
     Beginning,
     Decision,
     HasTarget,
+    SaysShareBefore,
     Successors,
     TrustsData,
     Watches,
@@ -73,6 +77,14 @@ class Committed:
         }
         return share, _with_share(ArbiterState(after.seeds, kept), share)
 
+    def share_to_come(
+        self, times: Int[Tensor, "S E"], step: int, state: ArbiterState
+    ) -> Float[Tensor, "S E"]:
+        """The share that stands, or what the rule itself says where a decision is due."""
+        assert isinstance(self.rule, SaysShareBefore), "its needs name no such share otherwise"
+        share = self.rule.share_to_come(times, step, _without_share(state))
+        return torch.where(times % self.steps == 0, share.cpu(), state.episodes[SHARE])
+
     def target(self, moment: Successors) -> Float[Tensor, "S B"]:
         """What the rule itself says: a minibatch does not hold which decision stands."""
         assert isinstance(self.rule, HasTarget), "its needs name no target otherwise"
@@ -101,6 +113,18 @@ def build_arbiter(options: Any) -> Arbiter:
             f"arbiter={options.kind}: {type(rule).__name__} has {DATA!r} in its needs, and no "
             "method trust(self, episodes, state), which is shown the dataset's episodes; write "
             "one, or leave it out of the needs"
+        )
+    if OBSERVED_SHARE in rule.needs and not isinstance(rule, SaysShareBefore):
+        raise UserError(
+            f"arbiter={options.kind}: {type(rule).__name__} has {OBSERVED_SHARE!r} in its needs, "
+            "and no method share_to_come(self, times, step, state), which says the share that is "
+            "observed; write one, or leave it out of the needs"
+        )
+    if OBSERVED_SHARE in rule.needs and rule.needs & {LOG_PROB, GUIDE_V}:
+        raise UserError(
+            f"arbiter={options.kind}: {type(rule).__name__} has {OBSERVED_SHARE!r} in its needs "
+            f"beside {LOG_PROB!r} or {GUIDE_V!r}, of a guide that does not observe the share; "
+            "leave one of them out"
         )
     return rule if options.commitment == 1 else Committed(rule, options.commitment)
 

@@ -3,7 +3,14 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from jsrl.core.arbitration import NEEDS, NEXT_GUIDE, Arbiter, HasTarget
+from jsrl.core.arbitration import (
+    NEEDS,
+    NEXT_GUIDE,
+    OBSERVED_SHARE,
+    Arbiter,
+    HasTarget,
+    SaysShareBefore,
+)
 from jsrl.core.errors import UserError
 from jsrl.core.loading import check_arguments, load_attribute
 from jsrl.core.ranges import required
@@ -56,5 +63,10 @@ def make_custom(options: CustomOptions) -> Arbiter:
         raise UserError(
             f"{named} has a method target, and no {NEXT_GUIDE!r} in its needs, so that it would "
             "never be asked; name it there, or leave the method out"
+        )
+    if isinstance(rule, SaysShareBefore) and OBSERVED_SHARE not in rule.needs:
+        raise UserError(
+            f"{named} has a method share_to_come, and no {OBSERVED_SHARE!r} in its needs, so that "
+            "nobody would observe the share; name it there, or leave the method out"
         )
     return rule

@@ -37,6 +37,7 @@ def read_episodes(
     observation_size: int,
     spec: EnvSpec | None = None,
     layers: Collection[str] = (),
+    appended: int = 0,
 ) -> EpisodeSource:
     """The whole episodes of a recording's folder or of an HDF5 file, in order.
 
@@ -49,6 +50,8 @@ def read_episodes(
         spec: the spaces of the environment that the policy acts in. Actions of a file are in its
             units and are clipped as it clips them, unless the file says otherwise.
         layers: the layers whose recorded activations are read; an HDF5 file has none.
+        appended: how many columns the policy appends itself: a recording of its training
+            has them too, and they are left out.
 
     Raises:
         UserError: if the path is neither, holds no whole episode, or has other observations.
@@ -70,12 +73,23 @@ def read_episodes(
             "another seed or phase, or wait until it has grown"
         )
     size = found.episodes[0].steps.observations.shape[1]
+    if appended and size == observation_size + appended:
+        found, size = _without_last_columns(found, observation_size), observation_size
     if size != observation_size:
         raise UserError(
             f"{path} has observations of size {size}; the policy expects {observation_size}: it is "
             "of another environment"
         )
     return found
+
+
+def _without_last_columns(source: EpisodeSource, size: int) -> EpisodeSource:
+    """The episodes with the first columns of their observations alone."""
+    episodes = [
+        replace(e, steps=replace(e.steps, observations=e.steps.observations[:, :size]))
+        for e in source.episodes
+    ]
+    return replace(source, episodes=episodes)
 
 
 def _read_file(path: Path, key: str, spec: EnvSpec | None) -> Dataset:

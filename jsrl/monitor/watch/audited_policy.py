@@ -9,6 +9,7 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
+from jsrl.core.protocols import AppendsNumbers
 from jsrl.core.specs import EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.envs.make import EnvSettings
@@ -192,7 +193,9 @@ class AuditedPolicy:
         size, (seed,) = self._policy.observation_size, self._streams.seeds
         spec = self._spec if path.is_file() else None
         layers = self._capture.layers if self._policy.images else ()
-        source = read_episodes(path, key, phase, seed, size, spec, layers)
+        policy = self._policy
+        appended = len(policy.appended) if isinstance(policy, AppendsNumbers) else 0
+        source = read_episodes(path, key, phase, seed, size, spec, layers, appended)
         for line in source.lines:
             print(line)
         if path.is_dir():
