@@ -6,9 +6,11 @@ recompile. So a recorder is attached around a single pass and removed after it (
 """
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -94,13 +96,20 @@ class LayerCapture:
         """Activations of every layer of a policy for stored observations ``[S, B]``.
 
         Raises:
-            UserError: if a layer was not called, or the policy sees images and there are none.
+            UserError: if a layer was not called, the policy sees images and there are none, or it
+                has recurrent layers.
         """
         observation, module = observation.to(self.device), self.module
         if isinstance(module, SeesImages) and module.images and not observation.images:
             raise UserError(
                 "the policy sees images, and recordings hold none, so that its layers cannot be "
                 "asked again; watch it as it trains by monitor=on"
+            )
+        if has_memory(module):
+            raise UserError(
+                "the policy has recurrent layers, which say something else of stored steps than "
+                "they said of the sequence; watch it as it acts by jsrl.Monitor.wrap, which keeps "
+                "what they said"
             )
 
         def act() -> object:
@@ -156,14 +165,28 @@ class LayerCapture:
 
 
 def layer_names(module: nn.Module) -> list[str]:
-    """``inputs``, the name of every module that contains no other one, and ``outputs``."""
+    """``inputs``, the name of every module that contains no other one, and ``outputs``.
+
+    A TorchScript module and what is inside it are left out, since nothing can be attached to them.
+    """
     leaves = [
         name
         for name, part in module.named_modules()
         # A list or dictionary of no modules is nothing that could be called.
-        if name and not isinstance(part, CONTAINERS) and not any(True for _ in part.children())
+        if name
+        and not isinstance(part, (*CONTAINERS, torch.jit.ScriptModule))
+        and not any(True for _ in part.children())
     ]
     return [INPUTS, *(name for name in leaves if name not in (INPUTS, OUTPUTS)), OUTPUTS]
+
+
+def has_memory(module: nn.Module) -> bool:
+    """Whether a network holds a recurrent layer of PyTorch's.
+
+    Stored steps that pass through such a network as one batch give other activations than they gave
+    one after another.
+    """
+    return any(isinstance(m, (nn.RNNBase, nn.RNNCellBase)) for m in module.modules())
 
 
 def matching_layers(module: nn.Module, pattern: str) -> list[str]:
@@ -210,7 +233,23 @@ def _copied(value: Any, name: str) -> Tensor:
 
 
 def first_tensor(value: Any) -> Tensor | None:
-    """The tensor itself, or the first one of a tuple or list, however deeply it is nested."""
-    while isinstance(value, (tuple, list)) and value:
-        value = value[0]
-    return value if isinstance(value, Tensor) else None
+    """The first tensor in a value, however deeply it is nested; None where there is none.
+
+    It is looked for in tuples, lists, dictionaries and dataclasses, each in its own order. Of a
+    distribution it is the mean, and a NumPy array of numbers counts as a tensor.
+    """
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(np.ascontiguousarray(value)) if value.dtype.kind in "fiub" else None
+    if isinstance(value, torch.distributions.Distribution):
+        return value.mean
+    parts: Iterable[Any] = ()
+    if isinstance(value, Mapping):
+        parts = value.values()
+    elif isinstance(value, (tuple, list)):
+        parts = value
+    elif is_dataclass(value) and not isinstance(value, type):
+        parts = (getattr(value, part.name) for part in fields(value))
+    found = (first_tensor(part) for part in parts)
+    return next((tensor for tensor in found if tensor is not None), None)

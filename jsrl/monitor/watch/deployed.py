@@ -6,14 +6,15 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import torch
 from jaxtyping import Bool
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
-from jsrl.core.observations import Observation
 from jsrl.core.protocols import Policy
 from jsrl.core.streams import Streams, checked_seed
+from jsrl.monitor.capture.calls import CallsScripted, numbers_of
 from jsrl.monitor.capture.forward_passes import PassRecorder
 from jsrl.monitor.capture.layers import LayerCapture
 from jsrl.monitor.capture.samples import Sample
@@ -82,7 +83,11 @@ class Monitor:
         self.policy = policy
         self.checks: deque[Check] = deque(maxlen=LATEST_CHECKS)
         self.alarm = False
-        self._capture = LayerCapture(policy, layers)
+        # Nothing can be attached to a TorchScript module, but to a module around it.
+        scripted = isinstance(policy, torch.jit.ScriptModule)
+        self._called = CallsScripted(policy) if scripted else policy
+        self._capture = LayerCapture(self._called, layers)
+        self._layers: tuple[str, ...] | None = None
         self._interval = interval
         own_seed = checked_seed(seed, "seed")
         self._watch = Watch(settings, Streams([own_seed], ("deployed",)))
@@ -122,11 +127,15 @@ class Monitor:
         folder = None if record is None else Path(record)
         return cls(policy, layers, interval, settings, seed, observation_dims, folder)
 
-    def __call__(self, observations: Any, *arguments: Any, **options: Any) -> Any:
-        """What the policy answers, unchanged. ``observations`` are ``[O]`` or ``[*batch, O]``."""
-        return self._watched(self.policy, observations, arguments, options)
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """What the policy answers, unchanged.
 
-    def act(self, observations: Any, *arguments: Any, **options: Any) -> Any:
+        The first argument is the observation, ``[O]`` or ``[*batch, O]``: a tensor, an array, or
+        what holds one, of which the first is looked at.
+        """
+        return self._watched(self._called, arguments, options)
+
+    def act(self, *arguments: Any, **options: Any) -> Any:
         """What the policy's own ``act`` answers, unchanged.
 
         Raises:
@@ -134,7 +143,7 @@ class Monitor:
         """
         if not isinstance(self.policy, Policy):
             raise UserError(f"{type(self.policy).__name__} has no act; call the monitor itself")
-        return self._watched(self.policy.act, observations, arguments, options)
+        return self._watched(self.policy.act, arguments, options)
 
     @property
     def ready(self) -> bool:
@@ -237,19 +246,18 @@ class Monitor:
             self._watch.trust(episode)
 
     def _watched(
-        self, act: Callable[..., Any], observations: Any, arguments: Any, options: Any
+        self, act: Callable[..., Any], arguments: tuple[Any, ...], options: dict[str, Any]
     ) -> Any:
         """What ``act`` answers or raises, and its activations are kept if the step is watched."""
-        # Of an observation of this package, the numbers are kept, and no images.
-        seen = observations.vector if isinstance(observations, Observation) else observations
         try:
+            seen = numbers_of(next(iter((*arguments, *options.values())), None))
             step = self._episodes.begin_step(seen)
         except Exception as error:  # Whoever acts is not to notice that somebody looks on.
             self._health.note("look", error)
-            return act(observations, *arguments, **options)
+            return act(*arguments, **options)
         recorder = None if step is None else self._begin_recording()
         try:
-            answer = act(observations, *arguments, **options)
+            answer = act(*arguments, **options)
         finally:
             if recorder is not None:
                 recorder.end()
@@ -267,13 +275,31 @@ class Monitor:
             self._health.note("look", error)
             return None
 
+    def _observed_layers(self, recorder: PassRecorder) -> dict[str, Tensor]:
+        """The layers that are watched: those that said something when they were first looked at.
+
+        Raises:
+            Exception: if none of them did, or one of those that are watched says nothing now.
+        """
+        said = recorder.into
+        if self._layers is None and said:
+            silent = [name for name in self._capture.layers if name not in said]
+            if silent:
+                text = f"{', '.join(silent)} said nothing that a monitor can look at"
+                self._health.note("layer", recorder.fault or UserError(text))
+            self._layers = tuple(name for name in self._capture.layers if name in said)
+        watched = self._layers or tuple(self._capture.layers)
+        if any(name not in said for name in watched):
+            if recorder.fault is not None:
+                raise recorder.fault
+            self._capture.require_all({*said, *(set(self._capture.layers) - set(watched))})
+        return {name: said[name] for name in watched}
+
     def _keep(self, step: int, observations: Tensor, answer: Any, recorder: PassRecorder) -> None:
         """Keep what was watched until its episode ends, and write it to the recording."""
         try:
-            if recorder.fault is not None:
-                raise recorder.fault
-            self._capture.require_all(recorder.into)
-            watched = self._episodes.keep(step, observations, answer, recorder.into)
+            layers = self._observed_layers(recorder)
+            watched = self._episodes.keep(step, observations, answer, layers)
         except Exception as error:  # Out of memory, sizes that change, or what no one thought of.
             self._health.note("look", error)
             return

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import SavablePolicy, SeesImages
-from jsrl.monitor.capture.layers import LayerCapture
+from jsrl.monitor.capture.layers import LayerCapture, has_memory
 from jsrl.monitor.capture.recording import Recording
 from jsrl.monitor.capture.recording_files import require_same_network
 from jsrl.monitor.capture.recording_writer import RecordingWriter
@@ -37,8 +37,9 @@ def read_reference(
 ) -> Iterator[Sample]:
     """The latest episodes of a recording, as the network sees them now.
 
-    Recordings hold no images. So of a network that sees images they are as it saw them when they
-    were recorded, by the same network, since nothing else can be compared.
+    Recordings hold no images, and no hidden states. So of a network that sees images, or that has
+    recurrent layers, the activations are those that were recorded, which has to be by the same
+    network, since nothing else can be compared.
 
     Args:
         folder: the folder of the recording.
@@ -57,7 +58,8 @@ def read_reference(
             f"{interval}: use interval={recording.interval}"
         )
     module = capture.module
-    recorded = isinstance(module, SeesImages) and bool(module.images)
+    sees_images = isinstance(module, SeesImages) and bool(module.images)
+    recorded = sees_images or has_memory(module)
     episodes = recording.samples(capture.layers if recorded else (), seed=seed)
     seeds = sorted({int(episode.steps.seed[0]) for episode in episodes})
     if len(seeds) > 1:

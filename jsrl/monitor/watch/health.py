@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from jsrl.monitor.watch.locks import PicklableLock
 
 KINDS = {
+    "layer": "layers are not observed",
     "look": "a call of the policy was not looked at",
     "test": "an episode was not tested",
     "recording": "the recording ends here",
@@ -23,7 +24,8 @@ class MonitorStatus:
         state: ``collecting`` while the reference is not complete, then ``watching``; ``degraded``
             once something of the monitor itself has failed, which the policy does not notice.
         reason: the first fault of each kind, or "" without any.
-        faults: how often each kind of fault occurred: ``look``, ``test`` and ``recording``.
+        faults: how often each kind of fault occurred: ``layer``,
+            ``look``, ``test`` and ``recording``.
         reference: how many episodes the reference has so far.
         tests: how many episodes were tested.
         alarm: whether any test raised one.

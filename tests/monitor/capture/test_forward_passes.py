@@ -199,10 +199,10 @@ def test_a_network_that_starts_threads_is_not_held_up():
         answer = module(x)
     assert torch.equal(seen["outputs"], answer)
     monitor = Monitor.wrap(module)
-    # What another thread said is not this one's to tell: the call is not looked at.
-    with pytest.warns(RuntimeWarning, match="layers layer said nothing"):
+    # What another thread said is not this one's to tell: the layer is not looked at.
+    with pytest.warns(RuntimeWarning, match="not observed: layer said nothing"):
         assert torch.equal(monitor(x), answer)
-    assert monitor.status.faults == {"look": 1}
+    assert monitor.status.faults == {"layer": 1}
 
 
 def test_a_capture_is_copied_with_its_network():
