@@ -91,7 +91,10 @@ def _finding(
         1.0 if layers is None else layers.result.p_value,
         decision.joint.smallest_p,
         tuple(_layer_finding(*found, both) for found in decision.of_kind(LAYERS_KIND)),
-        tuple(MarginFinding(*margin, p) for margin, p, _ in decision.of_kind(MARGINS_KIND)),
+        tuple(
+            MarginFinding(column, actor, kind, p)
+            for (column, actor, kind), p, _ in decision.of_kind(MARGINS_KIND)
+        ),
         None if counts is None else action_p_value(counts, splits),
         saturation,
         finite=True,
