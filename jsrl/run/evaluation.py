@@ -53,6 +53,11 @@ class PolicyEvaluation:
         self.cost = EvaluationCost(len(config.seeds))
         self._spoke_of_success = False
 
+    @property
+    def reported(self) -> tuple[str, ...]:
+        """The modes that are evaluated for the record, whether or not anything goes by them."""
+        return ("combined", "exploration") if self._config.evaluation.combined else ("exploration",)
+
     def measure_guide(
         self, curricula: Sequence[Curriculum]
     ) -> tuple[PolicyScores, Scores, list[int]]:
@@ -129,7 +134,7 @@ class PolicyEvaluation:
         """Evaluate the final policy, and record it beside the guide's scores, which stand."""
         episodes = self._config.evaluation.final_episodes
         results = self._evaluate(
-            ("combined", "exploration"), curricula, episodes, FINAL_EVALUATION, "final evaluation"
+            self.reported, curricula, episodes, FINAL_EVALUATION, "final evaluation"
         )
         for result in distinct(results):
             self.cost.add(REPORT, result)

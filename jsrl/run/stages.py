@@ -170,7 +170,7 @@ class OnlineLearning(Stage):
         total = state.config.online.steps
         state.begin_progress("learning online", total, clock.steps)
         if clock.steps == 0 and total > 0:
-            state.evaluation.evaluate(("combined", "exploration"), state.curricula, 0)
+            state.evaluation.evaluate(state.evaluation.reported, state.curricula, 0)
         while clock.steps < total:
             self._observe(state.step(state.curricula))
             clock.steps += state.config.env.num_envs
@@ -194,12 +194,13 @@ class OnlineLearning(Stage):
         decides = isinstance(config, DecidingOptions) and state.is_due(step, config.interval)
         if not reports and not decides:
             return
-        decide_on = config.decide_on if isinstance(config, DecidingOptions) else "combined"
-        modes = ("combined", "exploration") if reports else (decide_on,)
-        deciding = decide_on if decides else None
+        modes = state.evaluation.reported if reports else ()
+        deciding = config.decide_on if decides else None
+        if deciding is not None and deciding not in modes:
+            modes = (*modes, deciding)
         evaluations = state.evaluation.evaluate(modes, state.curricula, step, deciding)
-        if decides:
-            scores = evaluations[decide_on][config.metric]
+        if deciding is not None:
+            scores = evaluations[deciding][config.metric]
             state.curricula = [
                 curriculum.advance(score, step)
                 for curriculum, score in zip(state.curricula, scores, strict=True)

@@ -52,6 +52,8 @@ class EvaluationConfig:
     episodes: int = 20
     # Of each seed and policy at the end.
     final_episodes: int = 100
+    # Whether the combined policy is evaluated where no curriculum decides by it.
+    combined: bool = True
     # Environments of each seed at a time.
     num_envs: int = 10
 

@@ -151,3 +151,30 @@ def test_a_time_limit_beyond_all_memory_is_no_hindrance(
     assert near == far
     assert far["guide"]["success"]["mean"] == 1.0
     assert None not in far["exploration"]["success"]["per_seed"]
+
+
+def test_the_combined_policy_is_left_out_where_nothing_goes_by_it(tmp_path: Path) -> None:
+    decided = ("curriculum.interval=50", "evaluation.interval=100")
+    scored = {}
+    for combined in ("true", "false"):
+        folder = tmp_path / combined
+        complete(folder, "when_true", *decided, f"evaluation.combined={combined}")
+        records = read_records(folder / "metrics.jsonl")
+        scored[combined] = {
+            mode: [
+                (r.step, r.phase, r.value) for r in records if r.name == f"evaluation/{mode}_return"
+            ]
+            for mode in ("combined", "exploration")
+        }
+    whole, less = scored["true"], scored["false"]
+    assert less["exploration"] == whole["exploration"]
+    decisions = [row for row in whole["combined"] if row[0] > 0 and row[1] == "online"]
+    assert less["combined"] == decisions and [row[0] for row in decisions] == [50, 100, 150, 200]
+    constant = (
+        "curriculum=constant",
+        "curriculum.initial_guide_steps=5",
+        "evaluation.interval=100",
+    )
+    summary = complete(tmp_path / "constant", "when_true", *constant, "evaluation.combined=false")
+    assert summary["evaluation"]["combined"]["return"]["mean"] is None
+    assert summary["evaluation"]["exploration"]["return"]["mean"] is not None
