@@ -1,6 +1,7 @@
 """The typed schemas of the monitor in a run, of ``jsrl monitor`` and of ``jsrl detection``."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from omegaconf import MISSING
 
@@ -48,6 +49,12 @@ class MonitorConfig:
     time_bins: list[int] = field(default_factory=list)
     # What is compared of single columns of the observation, beside the layers.
     margins: list[str] = field(default_factory=lambda: list(STANDARD))
+    # Detectors: names, or {kind: NAME, OPTION: VALUE}; null: those that the network has inputs for.
+    detectors: list[Any] | None = None
+    # What the network's outputs are: actions, or logits of classes.
+    outputs: str = "actions"
+    # Seed of the random projections of wide layers.
+    projection_seed: int = 0
     # Seconds after which jsrl monitor tests a growing recording again; null: only once.
     every: float | None = None
     # Small tests whose share of rejections is the detection rate of a layer.

@@ -19,7 +19,9 @@ from jsrl.envs.make import EnvSettings, with_frames
 from jsrl.guides import GuideInputs, GuideOptions, guides
 from jsrl.learners import LearnerInputs, LearnerOptions, learners
 from jsrl.monitor.config import MonitorConfig
+from jsrl.monitor.detectors.ensemble import make_detectors
 from jsrl.monitor.detectors.findings import DetectorSettings
+from jsrl.monitor.detectors.kinds import DetectorOptions
 from jsrl.monitor.detectors.rates import RateSettings
 from jsrl.monitor.watch.settings import WatchSettings
 from jsrl.monitor.watch.training_settings import TESTED_PHASES, TrainingMonitorSettings
@@ -136,8 +138,18 @@ def watch_settings(config: MonitorConfig, *, shared_by: int, rolling: bool) -> W
         detector=DetectorSettings(
             *(config.permutations, config.rows_per_episode),
             *(tuple(config.time_bins), tuple(config.margins)),
+            detectors=_detectors(config),
+            outputs=config.outputs,
+            projection_seed=config.projection_seed,
         ),
     )
+
+
+def _detectors(config: MonitorConfig) -> tuple[DetectorOptions, ...] | None:
+    """The options of the detectors that are named, checked; None for the default ones."""
+    if config.detectors is None:
+        return None
+    return tuple(detector.options for detector in make_detectors(config.detectors))
 
 
 def training_monitor_settings(config: MonitorConfig) -> TrainingMonitorSettings:

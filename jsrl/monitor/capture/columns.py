@@ -12,5 +12,10 @@ def column_names(layout: Layout) -> tuple[str, ...]:
 
 
 def name_of_column(column: int, names: Sequence[str]) -> str:
-    """A column's name, with its number, or the number alone where names are not known."""
+    """A column's name, with its number, or the number alone where names are not known.
+
+    A column below 0 stands for all of them, where they are so many that they are compared together.
+    """
+    if column < 0:
+        return "all columns together"
     return f"{names[column]} (column {column})" if column < len(names) else f"column {column}"

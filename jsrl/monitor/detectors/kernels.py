@@ -12,6 +12,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+AT_A_TIME = 1 << 23
+"""How many numbers a product of kernels and splits may hold at a time."""
+
 
 def squared_distances(z: Float[Tensor, "*T N D"]) -> Float[Tensor, "*T N N"]:
     """Squared distances between all pairs of samples; samples that differ by rounding are equal.
@@ -143,6 +146,15 @@ def mmd_of_splits(
     side has fewer than two samples MMD² is undefined; it counts as 0, its mean where nothing is
     different.
     """
+    # A few splits at a time: the products are as large as all splits of all layers.
+    step = max(1, AT_A_TIME // max(1, sums.shape[0] * sums.shape[1]))
+    found = [_mmd_of_splits(sums, sizes, some) for some in first_side.split(step, 1)]
+    return found[0] if len(found) == 1 else torch.cat(found, -1)
+
+
+def _mmd_of_splits(
+    sums: Float[Tensor, "L B B"], sizes: Float[Tensor, "L B"], first_side: Float[Tensor, "B R"]
+) -> Float[Tensor, "L R"]:
     z = first_side.to(sums)
     within_first = (z * (sums @ z)).sum(-2)
     from_first = sums.sum(-1) @ z

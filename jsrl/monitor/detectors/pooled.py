@@ -1,124 +1,152 @@
-"""Both sides of a test in one sample, divided into cells of the same actor and time."""
+"""Both sides of a test in one window, divided into cells of the same actor and time."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from jsrl.core.errors import UserError
 from jsrl.monitor.capture.layers import INPUTS
-from jsrl.monitor.capture.samples import Sample
-from jsrl.monitor.capture.steps import ACTORS
 from jsrl.monitor.detectors.findings import DetectorSettings
-from jsrl.monitor.detectors.kernels import gaussian_kernel_of_sparse, sum_over_blocks
-from jsrl.monitor.detectors.margins import margins_of_episodes
+from jsrl.monitor.detectors.reduction import reduced
+from jsrl.monitor.detectors.splits import Splits, best_splits
+from jsrl.monitor.detectors.window import Window, names_of_actors, pooled
 
 Cell = tuple[str, str, int]
 """A layer, who acted, and a time bin."""
 
 
-class PooledSamples:
+class PooledWindows:
     """Both sides in one, thinned, with their episodes numbered: those of the reference first.
 
     Args:
         reference: the episodes that are trusted.
         current: the episodes that are tested.
         settings: how episodes are thinned and divided by time.
+        fit: whether some detector fits a model. Every second episode of the reference is for it:
+            these stay on the side of the reference in every split, so that the others and the
+            episodes that are tested are alike where nothing is wrong.
+
+    Raises:
+        UserError: if both sides have layers of other names or sizes, or the reference has too few
+            episodes to fit a model.
     """
 
-    def __init__(self, reference: Sample, current: Sample, settings: DetectorSettings) -> None:
-        sides = [
-            side.thinned_in_each_episode(settings.rows_per_episode) for side in (reference, current)
-        ]
-        numbered = [np.unique(side.steps.episode, return_inverse=True) for side in sides]
+    def __init__(
+        self, reference: Window, current: Window, settings: DetectorSettings, *, fit: bool = False
+    ) -> None:
+        self.settings = settings
+        self.sides = tuple(side.thinned(settings.rows_per_episode) for side in (reference, current))
+        first, self.current = self.sides
+        numbered = [np.unique(side.episode.numpy(), return_inverse=True) for side in self.sides]
         self.first, self.second = (len(names) for names, _ in numbered)
         blocks = np.concatenate([numbered[0][1], numbered[1][1] + self.first])
         self.blocks = torch.from_numpy(blocks.reshape(-1).astype(np.int64))
-        self.activations = {
-            name: torch.cat([side.activations[name] for side in sides])
-            for name in sides[0].activations
-        }
-        self.actors = np.concatenate([side.steps.actor for side in sides])
-        times = np.concatenate([side.steps.time for side in sides])
-        self.observations = torch.from_numpy(np.concatenate([s.steps.observations for s in sides]))
-        self.actions = torch.from_numpy(np.concatenate([side.steps.actions for side in sides]))
-        self._margins = settings.margins
+        both = pooled(first, self.current, self._layers())
+        self.window = replace(both, episode=self.blocks)
+        self.is_fitted = torch.zeros(self.count, dtype=torch.bool)
+        if fit:
+            if self.first < 4:
+                raise UserError(
+                    f"the reference has {self.first} episodes; a detector that fits a model needs "
+                    "at least 4, of which it takes every second: record more"
+                )
+            self.is_fitted[: self.first : 2] = True
         self.comparable = False
         self.cells: dict[tuple[str, int], Tensor] = {}
-        self._divide(time_bin(times, settings.time_bins))
+        self._divide()
 
-    def _divide(self, bins: NDArray[np.int64]) -> None:
+    @property
+    def count(self) -> int:
+        """How many episodes there are on both sides."""
+        return self.first + self.second
+
+    def splits(self, permutations: int, generator: torch.Generator) -> Splits:
+        """The observed split of all episodes and others, in which those that are fitted stay."""
+        movable = (~self.is_fitted).nonzero()[:, 0]
+        drawn = best_splits(len(movable) - self.second, self.second, permutations, generator)
+        if len(movable) == self.count:
+            return drawn
+        sides = drawn.first_side.new_ones(self.count, drawn.first_side.shape[1])
+        sides[movable] = drawn.first_side
+        return Splits(sides, drawn.exhaustive)
+
+    def each_alone(self) -> Splits:
+        """Instead of splits, every single episode against all others, in the episodes' order."""
+        return Splits(1 - torch.eye(self.count, dtype=torch.float64), exhaustive=False)
+
+    def to_fit(self) -> Window:
+        """The episodes on which models are fitted, or all where none are set apart."""
+        kept = self.is_fitted if bool(self.is_fitted.any()) else ~self.is_fitted
+        return self.window.take(kept[self.blocks].nonzero()[:, 0].numpy())
+
+    def episode_means(self, values: Float[Tensor, "K N"]) -> Float[Tensor, "K B"]:
+        """The mean over the samples of each episode, all of which have some."""
+        sums = values.new_zeros(len(values), self.count).index_add_(1, self.blocks, values)
+        return sums / torch.bincount(self.blocks, minlength=self.count)
+
+    def cell_of_current(self, actor: str, number: int) -> Int[Tensor, " M"]:
+        """The places of a cell's samples among those that are tested."""
+        where = self.cells[(actor, number)] - len(self.sides[0])
+        return where[where >= 0]
+
+    def of_actors(self) -> list[tuple[str, Int[Tensor, " M"]]]:
+        """For each actor its name and the places of its samples."""
+        actor = self.window.actor
+        return [
+            (
+                name,
+                torch.arange(len(self.window))
+                if actor is None
+                else (actor == number).nonzero()[:, 0],
+            )
+            for number, name in names_of_actors(self.window).items()
+        ]
+
+    def _layers(self) -> dict[str, Tensor]:
+        first, second = self.sides
+        if first.layers.keys() != second.layers.keys():
+            raise UserError(
+                f"the reference has layers {', '.join(first.layers)} and what is tested "
+                f"{', '.join(second.layers)}; both have to be of one network"
+            )
+        found = {}
+        for name, values in first.layers.items():
+            other = second.layers[name]
+            if values.shape[1:] != other.shape[1:]:
+                raise UserError(
+                    f"layer {name} has {tuple(values.shape[1:])} numbers in the reference and "
+                    f"{tuple(other.shape[1:])} in what is tested; both have to be of one network"
+                )
+            found[name] = reduced(
+                (values, other.to(values.device)),
+                *(name, self.settings.projection_seed),
+                standardise=name == INPUTS,
+            )
+        return found
+
+    def _divide(self) -> None:
         """Find the cells, and whether any of them has two steps on both sides."""
-        on_first = self.blocks.numpy() < self.first
-        for actor in np.unique(self.actors):
+        on_first: Bool[NDArray[np.bool_], " N"] = self.blocks.numpy() < self.first
+        time = self.window.time
+        times = np.zeros(len(self.window), np.int64) if time is None else time.numpy()
+        bins = time_bin(times, self.settings.time_bins)
+        for actor, places in self.of_actors():
+            acted = np.zeros(len(bins), bool)
+            acted[places.numpy()] = True
             for number in np.unique(bins):
-                mask = (self.actors == actor) & (bins == number)
+                mask = acted & (bins == number)
                 # Chosen by both sides together, so that cells do not depend on which is which.
                 if mask.sum() >= 4:
                     fewest = min((mask & on_first).sum(), (mask & ~on_first).sum())
                     self.comparable |= bool(fewest >= 2)
-                    where = torch.from_numpy(np.flatnonzero(mask))
-                    self.cells[(ACTORS[actor], int(number))] = where
-
-    def kernels(self) -> tuple[list[Cell], list[Tensor], list[Tensor]]:
-        """For each cell its kernel, summed over pairs of episodes, and its steps of each episode.
-
-        Returns:
-            The cells, their summed kernels ``[B, B]`` and their numbers of steps ``[B]``.
-        """
-        cells, kernels, sizes = [], [], []
-        count = self.first + self.second
-        for name, values in self.activations.items():
-            for (actor, number), where in self.cells.items():
-                samples = values[where.to(values.device)]
-                samples = standardised(samples) if name == INPUTS else samples
-                kernel, _ = gaussian_kernel_of_sparse(samples)
-                summed, of_blocks = sum_over_blocks(kernel, self.blocks[where], count)
-                cells.append((name, actor, number))
-                kernels.append(summed)
-                sizes.append(of_blocks)
-        return cells, kernels, sizes
-
-    def margins(self) -> tuple[list[tuple[int, str, str]], Float[Tensor, "K B"]]:
-        """What every column does in every episode, for each actor.
-
-        Returns:
-            The column, the actor and the kind of each of K margins, and their values.
-        """
-        names: list[tuple[int, str, str]] = []
-        features = []
-        for actor in np.unique(self.actors):
-            where = torch.from_numpy(np.flatnonzero(self.actors == actor))
-            found = margins_of_episodes(
-                *(self.observations[where], self.blocks[where], self.first + self.second),
-                self._margins,
-            )
-            for kind, values in found.items():
-                names += [(column, ACTORS[actor], kind) for column in range(len(values))]
-                features.append(values)
-        none = torch.zeros(0, self.first + self.second, dtype=torch.float64)
-        return names, torch.cat([none, *features])
-
-    def tested_activations(self, cell: Cell) -> Float[Tensor, "N _"]:
-        """A layer's activations in a cell, in the episodes that are tested."""
-        name, actor, number = cell
-        where = self.cells[(actor, number)]
-        where = where[self.blocks[where] >= self.first]
-        values = self.activations[name]
-        return values[where.to(values.device)]
+                    self.cells[(actor, int(number))] = torch.from_numpy(np.flatnonzero(mask))
 
 
 def time_bin(times: NDArray[np.int64], edges: Sequence[int]) -> NDArray[np.int64]:
     """The bin of each time, which is 0 before the first edge."""
     return np.searchsorted(np.asarray(edges, np.int64), times, side="right").astype(np.int64)
-
-
-def standardised(samples: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-    """Every column in units of its standard deviation, since inputs come in units of their own."""
-    # In float64 squares do not overflow, and the mean of equal numbers is not rounded.
-    values = samples.double()
-    spread = values.std(0) if len(values) > 1 else torch.zeros_like(values[0])
-    z = (values - values.mean(0)) / torch.where(spread > 0, spread, 1.0)
-    return z.to(samples.dtype)

@@ -1,7 +1,5 @@
 """Other ways to notice changed inputs, to compare with: a p-value each, for the same episodes."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import scipy
 import torch
@@ -10,11 +8,9 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.monitor.capture.samples import Sample
+from jsrl.monitor.detectors.kinds.mahalanobis import ActionConditional, fit_action_conditional
 from jsrl.monitor.detectors.mmd import mmd_permutation_test
 from jsrl.monitor.detectors.splits import best_splits
-
-SHRINKAGE = 0.05
-"""How far the covariance shrinks towards its mean variance, since units may be equal."""
 
 
 def raw_observations(
@@ -38,41 +34,6 @@ def kolmogorov_smirnov(reference: Sample, current: Sample) -> float:
     found = (float(scipy.stats.ks_2samp(x[:, c], y[:, c]).pvalue) for c in varying)
     smallest = min(found, default=1.0)
     return min(1.0, smallest * max(1, len(varying)))
-
-
-@dataclass(frozen=True)
-class ActionConditional:
-    """A linear Gaussian model of a layer given the action: features = W·[1, action] + noise.
-
-    For continuous actions it does what Lee et al., "A Simple Unified Framework for Detecting
-    Out-of-Distribution Samples", 2018, do with a mean for each class and one covariance for all.
-    """
-
-    weights: Float[Tensor, "A1 D"]
-    precision: Float[Tensor, "D D"]
-
-    def distances(
-        self, features: Float[Tensor, "N D"], actions: Float[Tensor, "N A"]
-    ) -> Float[Tensor, " N"]:
-        """Squared Mahalanobis distance of every sample from what its action predicts."""
-        residual = features.double() - _with_one(actions) @ self.weights
-        return ((residual @ self.precision) * residual).sum(1)
-
-
-def fit_action_conditional(
-    features: Float[Tensor, "N D"], actions: Float[Tensor, "N A"]
-) -> ActionConditional:
-    """Fit the weights by least squares, and the covariance of the residuals."""
-    design = _with_one(actions)
-    weights = torch.linalg.lstsq(design, features.double(), driver="gelsd").solution
-    residual = features.double() - design @ weights
-    covariance = residual.T @ residual / len(residual)
-    size = len(covariance)
-    variance = covariance.diagonal().mean()
-    # Relative to the unit of the features; without any residual, every scale will do.
-    scale = torch.where(variance > 0, variance, 1.0)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * scale * torch.eye(size).double()
-    return ActionConditional(weights, torch.linalg.inv(shrunk))
 
 
 def mahalanobis(
@@ -111,7 +72,3 @@ def _episode_means(model: ActionConditional, side: Sample, layer: str) -> Float[
     )
     sums = torch.zeros(int(blocks.max()) + 1, dtype=torch.float64)
     return sums.index_add_(0, blocks, distances) / torch.bincount(blocks)
-
-
-def _with_one(actions: Float[Tensor, "N A"]) -> Float[Tensor, "N A1"]:
-    return torch.cat([torch.ones(len(actions), 1), actions], 1).double()

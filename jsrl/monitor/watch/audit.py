@@ -17,8 +17,8 @@ from jsrl.monitor.capture.layers import INPUTS
 from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.capture.steps import WatchedSteps
 from jsrl.monitor.detectors.detector import rates_of_samples
-from jsrl.monitor.detectors.pooled import standardised
 from jsrl.monitor.detectors.rates import DetectionRates, RateSettings
+from jsrl.monitor.detectors.reduction import standardised
 from jsrl.monitor.watch.episode_watch import Check, Watch
 from jsrl.monitor.watch.settings import WatchSettings
 

@@ -199,7 +199,8 @@ class Watch:
         newest = self._recent[-1]
         episode, step = int(newest.steps.episode[-1]), int(newest.steps.step[-1])
         try:
-            finding = compare(reference, recent, self.settings.detector, self._generator())
+            detector = self.settings.detector.for_level(spending.per_test)
+            finding = compare(reference, recent, detector, self._generator())
         except NothingToCompareError as error:
             return Check(
                 *(episode, step, NOTHING, 1.0, spending.per_test, "none", False, str(error))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from jsrl.core.errors import UserError
+from jsrl.monitor.detectors.ensemble import movable_episodes
 from jsrl.monitor.detectors.findings import DetectorSettings
 from jsrl.monitor.detectors.sequential import AlphaSpending
 
@@ -52,6 +53,8 @@ class WatchSettings:
     def permutations_reach(self, reference: int, window: int) -> bool:
         """Whether so many episodes, and the permutations that are drawn, can reach the level."""
         spending, drawn = self.spending, self.detector.permutations + 1
+        # Those on which a detector fits a model are not permuted.
+        reference = movable_episodes(self.detector, reference)
         return spending.reachable(reference, window) and drawn * spending.per_test >= 1
 
     def statement(self, episodes: int) -> str:

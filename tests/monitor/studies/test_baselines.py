@@ -6,8 +6,8 @@ from scipy import stats
 
 from jsrl.core.errors import UserError
 from jsrl.monitor.capture.samples import Sample
+from jsrl.monitor.detectors.kinds.mahalanobis import fit_action_conditional
 from jsrl.monitor.studies.baselines import (
-    fit_action_conditional,
     kolmogorov_smirnov,
     mahalanobis,
     raw_observations,
