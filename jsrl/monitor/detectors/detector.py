@@ -6,6 +6,8 @@ what other detectors look for. One decision is made over all of them, under the 
 episodes.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -121,6 +123,9 @@ def nonconformity_scores(
         UserError: if the sides have observations or layers of other sizes.
     """
     windows = [as_window(side, settings.outputs) for side in (earlier, newest)]
+    if settings.detectors is None:
+        # The largest of many statistics of single episodes says little: two detectors are enough.
+        settings = replace(settings, detectors=(LAYERS_KIND, MARGINS_KIND))
     ensemble = ensemble_for(settings, *windows)
     return strangeness(ensemble, PooledWindows(windows[0], windows[1], settings))
 
