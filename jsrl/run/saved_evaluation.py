@@ -160,7 +160,7 @@ def _explorer(
     saved = saved_policy(run, state, "exploration")
     if not observes_share(build_arbiter(config.arbiter)):
         return saved.to(device)
-    return _learner(config, state["learner"], spec_with_share(spec), device).policy()
+    return saved_learner(config, state["learner"], spec_with_share(spec), device).policy()
 
 
 def _curricula(config: TrainConfig, state: dict[str, Any], guide: Guide | None) -> list[Curriculum]:

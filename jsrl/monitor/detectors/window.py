@@ -96,6 +96,17 @@ class Window:
         return None if self.logits is None else self.logits.argmax(1).cpu()
 
     @property
+    def answers(self) -> Float[Tensor, "N A"] | None:
+        """What the network itself answers to each sample, not as classes; None if it is not known.
+
+        It is the last layer, where that was captured, since the actions that were done may be a
+        guide's, or those of the network before it learnt more.
+        """
+        outputs = self.layers.get(OUTPUTS)
+        known = self.actions if outputs is None or outputs.ndim != 2 else outputs
+        return None if known is None or known.shape[1] == 0 else known.float().cpu()
+
+    @property
     def inner_layers(self) -> tuple[str, ...]:
         """The layers between what goes in and what comes out."""
         return tuple(name for name in self.layers if name not in (INPUTS, OUTPUTS))

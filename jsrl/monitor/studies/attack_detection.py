@@ -7,13 +7,11 @@ import torch
 
 from jsrl.core.streams import seed_sequence
 from jsrl.monitor.capture.samples import Sample
-from jsrl.monitor.detectors.detector import compare, differences_of_means
+from jsrl.monitor.detectors.detector import compare
 from jsrl.monitor.detectors.findings import DetectorSettings
-from jsrl.monitor.detectors.joint import joint_min_p
-from jsrl.monitor.detectors.pooled import PooledSamples
-from jsrl.monitor.detectors.splits import best_splits
 
-JOINT, LAYERS, MARGINS = "joint", "layers", "margins"
+JOINT = "joint"
+"""The name of the decision over all families."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,9 @@ class WindowSettings:
 def family_p_values(
     reference: Sample, window: Sample, permutations: int, seed: int
 ) -> dict[str, float]:
-    """The p-value of each family alone, and of all of them, for the same episodes.
+    """The p-value of each family alone, and of all of them together, for the same episodes.
+
+    Where something is not finite, that is 0 and no family is asked.
 
     Args:
         reference: trusted episodes, numbered from 0.
@@ -44,20 +44,10 @@ def family_p_values(
         permutations: how many splits are drawn.
         seed: of the splits.
     """
-    settings = DetectorSettings(permutations)
-
-    def generator() -> torch.Generator:
-        state = seed_sequence(seed, "attack", "splits").generate_state(1)
-        return torch.Generator().manual_seed(int(state[0]))
-
-    found = compare(reference, window, settings, generator())
-    p_values = {JOINT: found.p_value, LAYERS: found.layers_p_value}
-    if not found.finite:
-        return p_values | {MARGINS: 0.0}
-    both = PooledSamples(reference, window, settings)
-    splits = best_splits(both.first, both.second, permutations, generator())
-    margins = joint_min_p(differences_of_means(both.margins()[1], splits))
-    return p_values | {MARGINS: margins.p_value}
+    state = seed_sequence(seed, "attack", "splits").generate_state(1)
+    generator = torch.Generator().manual_seed(int(state[0]))
+    found = compare(reference, window, DetectorSettings(permutations), generator)
+    return {JOINT: found.p_value} | found.families
 
 
 def rejections(
@@ -78,6 +68,7 @@ def rejections(
         p_values.append(family_p_values(trusted, window, settings.permutations, start))
     names = dict.fromkeys(name for entry in p_values for name in entry)
     return {
-        name: sum(entry[name] <= settings.level for entry in p_values) / len(p_values)
+        name: sum(entry.get(name, entry[JOINT]) <= settings.level for entry in p_values)
+        / len(p_values)
         for name in names
     }

@@ -1,7 +1,8 @@
 """Which answers are given: the counts of classes, or where the actions of a Box lie.
 
-Actions are counted in bins of equal shares of both sides together, so that their unit does not
-matter, and by how many of them are at the ends of their range.
+Actions are those that the network answers, whoever acted. They are counted in bins of equal shares
+of both sides together, so that their unit does not matter, and by how many of them are at the ends
+of their range.
 """
 
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from numpy.typing import NDArray
 from torch import Tensor
 
 from jsrl.core.errors import UserError
@@ -74,8 +76,8 @@ class Predictions(Detector):
         largest = chi_square(counts, splits.first_side).amax(0, keepdim=True).clamp_min(0).log1p()
         if window.logits is not None:
             return [Statistics(kind, OUTPUTS, ("classes",), largest)]
-        assert window.actions is not None
-        at_end = both.episode_means(share_at_end(window.actions)[None])
+        assert window.answers is not None
+        at_end = both.episode_means(share_at_end(window.answers)[None])
         every = torch.ones(both.count, dtype=torch.bool)
         more = excess_of_second_side(at_end, every, splits)
         return [
@@ -107,7 +109,7 @@ class Predictions(Detector):
 def counts_of_answers(both: PooledWindows, bins: int = BINS) -> Float[Tensor, "B A K"] | None:
     """How many answers of each episode are of each class or in each bin; None without any."""
     window = both.window
-    if window.logits is None and (window.actions is None or window.actions.shape[1] == 0):
+    if window.logits is None and window.answers is None:
         return None
     hits = torch.nn.functional.one_hot(bins_of(window, bins)).double()
     return hits.new_zeros(both.count, *hits.shape[1:]).index_add_(0, both.blocks, hits)
@@ -124,13 +126,24 @@ def bins_of(window: Window, bins: int, like: Window | None = None) -> Int[Tensor
     """
     if window.classes is not None:
         return window.classes[:, None]
-    known, asked = (like or window).actions, window.actions
+    known, asked = (like or window).answers, window.answers
     assert known is not None and asked is not None
     found = np.zeros(asked.shape, np.int64)
     for column in range(asked.shape[1]):
-        edges = np.unique(np.quantile(known[:, column].numpy(), np.arange(1, bins) / bins))
-        found[:, column] = np.searchsorted(edges, asked[:, column].numpy(), side="right")
+        edges = edges_between(known[:, column].double().numpy(), bins)
+        found[:, column] = np.searchsorted(edges, asked[:, column].double().numpy(), side="right")
     return torch.from_numpy(found)
+
+
+def edges_between(values: Float[NDArray[np.float64], " N"], bins: int) -> NDArray[np.float64]:
+    """The edges of bins with equal shares, half way between neighbours.
+
+    No value lies at an edge but one that many are equal to, so that rounding moves none over it.
+    """
+    ascending = np.sort(values)
+    above = np.unique(np.arange(1, bins) * len(values) // bins)
+    above = above[above > 0]
+    return np.unique((ascending[above - 1] + ascending[above]) / 2)
 
 
 def share_at_end(actions: Float[Tensor, "N A"]) -> Float[Tensor, " N"]:
