@@ -46,7 +46,7 @@ class Explanation:
 
     @property
     def residual(self) -> Float[Tensor, "N K"]:
-        """The outputs less contributions and rest: 0, up to rounding, where a method is complete."""
+        """The outputs less contributions and rest: about 0 where a method is complete."""
         return self.outputs - self.columns.sum(-1) - self.rest
 
     @property
@@ -129,11 +129,7 @@ def explainable_network(network: nn.Module, rows: Float[Tensor, "N O"]) -> Expla
     Raises:
         UserError: if it sees images, gives no real numbers, or has other layers than it acts by.
     """
-    if isinstance(network, SeesImages) and network.images:
-        raise UserError(
-            f"the policy sees the images {', '.join(network.images)}; what is explained are the "
-            "columns of a vector, and this one has pixels"
-        )
+    require_vector(network)
     if not isinstance(network, SeedPolicy):
         return Explainable(_in_double(copy.deepcopy(network)), chooses=False)
     if network.num_seeds != 1:
@@ -168,6 +164,20 @@ def explainable_network(network: nn.Module, rows: Float[Tensor, "N O"]) -> Expla
             "all that stands between an observation and the action"
         )
     return Explainable(chain, chooses)
+
+
+def require_vector(network: object) -> None:
+    """Refuse a policy that sees images.
+
+    Raises:
+        UserError: naming them.
+    """
+    if isinstance(network, SeesImages) and network.images:
+        raise UserError(
+            f"the policy sees the images {', '.join(network.images)}; what is explained are the "
+            "columns of a vector, and these have pixels: train on the environment's numbers, or "
+            "explain the network by a method of its own"
+        )
 
 
 def _in_double(network: nn.Module) -> nn.Module:

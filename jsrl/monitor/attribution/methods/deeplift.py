@@ -7,10 +7,10 @@ from jsrl.core.errors import UserError
 from jsrl.monitor.attribution.methods.base import MethodOptions, methods
 
 REASON = (
-    "method=deeplift is not offered: its rules (Shrikumar, Greenside and Kundaje 2017) are written "
-    "for activations that an implementation knows by name; at smooth ones, such as SmeLU, and in "
-    "scripted modules it falls back to plain gradients without a word, and its contributions do not "
-    "add up to the output; use method=fullgrad or method=integrated_gradients"
+    "method=deeplift is not offered: implementations know its rules for some activations by name "
+    "(Shrikumar, Greenside and Kundaje 2017), and at others, smooth ones such as SmeLU among them, "
+    "and in scripted modules fall back to plain gradients without a word, so that contributions do "
+    "not add up to the output; use method=fullgrad or method=integrated_gradients"
 )
 
 

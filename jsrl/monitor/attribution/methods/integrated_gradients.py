@@ -26,7 +26,7 @@ class IntegratedGradientsOptions(MethodOptions):
     steps: int = 32
     # They are doubled up to here where the contributions do not add up.
     most_steps: int = 2048
-    # By how much they may miss the change of the output: this, or this share of it if it is above 1.
+    # How far their sum may be off the change of the output, in shares of it where it is above 1.
     tolerance: float = 1e-3
 
     def check(self) -> None:
