@@ -14,7 +14,7 @@ from jsrl.monitor.attribution.study import MEAN
 class ExplainOptions:
     """What is asked of the attributions."""
 
-    # Columns that a person declares relevant, by name or number; a part's name stands for all of it.
+    # Columns that a person declares relevant, by name or number; a part's name is all of it.
     relevant: list[Any] = field(default_factory=list)
     # What contributions are measured from, for methods that ask: mean, of what the policy sees, or
     # zero.

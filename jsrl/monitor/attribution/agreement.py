@@ -102,7 +102,7 @@ def salient(attributions: Float[Tensor, "N G"], mass: float = SALIENT_MASS) -> B
     ordered, order = strength.sort(dim=1, descending=True, stable=True)
     before = ordered.cumsum(1) - ordered
     # Rounding aside, so that halves of a whole are halves.
-    taken = (before < mass * total * (1 - 1e-12)) & (ordered > 0)
+    taken = (before < mass * total * (1 - 1e-6)) & (ordered > 0)
     return torch.zeros_like(taken).scatter(1, order, taken)
 
 
