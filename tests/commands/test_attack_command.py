@@ -69,7 +69,7 @@ def test_a_run_is_attacked_and_reported(trained, tmp_path, monkeypatch, capfd) -
             assert rows[seed, "pgd", 0.0][name] == rows[seed, "noise", 0.0][name]
         assert rows[seed, "pgd", 0.5]["change"] > 0
         families = {"joint", "inputs", "margins", "layers", "outputs"}
-            assert set(rows[seed, "pgd", 0.5]["rejected"]) == families
+        assert set(rows[seed, "pgd", 0.5]["rejected"]) == families
     transfer = found["transfer"]
     assert transfer["seeds"] == [0, 3]
     assert np.shape(transfer["matrix"]) == (2, 2)

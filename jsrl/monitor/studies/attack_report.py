@@ -90,6 +90,8 @@ def _curves(rows: Sequence[Row], level: float) -> bytes:
         for number, kind in enumerate(kinds):
             sizes, values = _curve(rows, kind, lambda row, name=name: row.measures.get(name))
             _line(axis, sizes, values, number, kind)
+        if name == "success":
+            axis.set_ylim(-0.03, 1.03)
         axis.set_title(NAMES[name], fontsize=9)
     for axis, kind in zip(axes[len(measures) :], kinds, strict=True):
         for number, family in enumerate(families):
