@@ -159,8 +159,9 @@ def _line(found: Audit, output: Path) -> str:
     if first is None:
         return f"no alarm in {len(found.checks)} tests. {found.statement} {where}"
     alarms = [check.alarm for check in found.checks]
+    cause = "" if first.finding.cause is None else f", most likely: {first.finding.cause}"
     return (
         f"ALARM in {sum(alarms)} of {len(alarms)} tests, first in test {found.first_alarm_test} "
         f"after the episode with the number {first.episode} (p = {first.p_value:.2g}, "
-        f"level {first.level:.2g}); {where}"
+        f"level {first.level:.2g}){cause}; {where}"
     )

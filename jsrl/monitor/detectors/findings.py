@@ -106,7 +106,8 @@ class Finding:
         saturation: the share of actions at their bounds, in the reference and in the episodes that
             are tested.
         finite: False where a number is NaN or infinite, which is a fault without any test.
-        cause: a name for what is wrong, where something can tell; so far it is always None.
+        cause: of an alarm, what is most likely wrong, see ``jsrl.monitor.attribution.verdict``;
+            None where permutations have not decided, or there is no alarm.
         families: the p-value of each family, which is not corrected for the other families.
         detectors: what each detector shows.
         left_out: a line for each default detector that lacked something.

@@ -22,13 +22,15 @@ LISTED_COLUMNS = 8
 class FirstAlarm:
     """The first alarm: the number of its test, counted from 1, and of its last episode.
 
-    ``p_value`` is that of the test, and 0 where something is not finite.
+    ``p_value`` is that of the test, and 0 where something is not finite; ``cause`` is what is most
+    likely wrong, if the test can tell.
     """
 
     test: int
     episode: int
     finite: bool
     p_value: float
+    cause: str | None
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def _first_alarm(found: Audit) -> FirstAlarm | None:
     check, test = found.first_alarm, found.first_alarm_test
     if check is None or test is None:
         return None
-    return FirstAlarm(test, check.episode, check.finding.finite, check.p_value)
+    finding = check.finding
+    return FirstAlarm(test, check.episode, finding.finite, check.p_value, finding.cause)
 
 
 def _layer_lines(found: Audit) -> tuple[LayerLine, ...]:

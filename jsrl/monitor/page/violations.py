@@ -56,7 +56,7 @@ def _violations(found: Audit, of: Mapping[str, Any], columns: Sequence[str]) -> 
         "columns": [
             {
                 "column": margin.column,
-                "name": columns[margin.column] if margin.column < len(columns) else None,
+                "name": columns[margin.column] if 0 <= margin.column < len(columns) else None,
                 "what": margin.kind,
                 "actor": margin.actor,
                 "p_value": margin.p_value,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from jsrl.core.errors import UserError
 from jsrl.core.streams import Streams
+from jsrl.monitor.attribution.verdict import NOT_FINITE, cause_of
 from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.capture.steps import WatchedSteps
 from jsrl.monitor.detectors.detector import compare, nonconformity_scores
@@ -186,7 +187,7 @@ class Watch:
 
     def _not_finite(self, episode: Sample) -> Check:
         """An alarm without any test, since something is not finite."""
-        finding = replace(NOTHING, p_value=0.0, layers_p_value=0.0, finite=False)
+        finding = replace(NOTHING, p_value=0.0, layers_p_value=0.0, finite=False, cause=NOT_FINITE)
         note = "observations, actions or activations are not finite"
         return Check(
             *(int(episode.steps.episode[-1]), int(episode.steps.step[-1]), finding, 0.0),
@@ -211,6 +212,7 @@ class Watch:
             return self._not_finite(newest)
         window = len(self._recent)
         if self._permutations_reach(window):
+            finding = replace(finding, cause=cause_of(finding, level) if p <= level else None)
             return Check(episode, step, finding, p, level, "permutations", p <= level)
         if self._permutations_reach(self.settings.window):
             note = f"{window} of {self.settings.window} episodes: not enough to tell yet"
