@@ -3,24 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 from jsrl.core.errors import UserError
-from jsrl.monitor.attribution.verdict import ATTACK, CAUSES, SENSOR_FAULT, SHIFT, cause_of
+from jsrl.monitor.attribution.verdict import CAUSES, cause_of
 from jsrl.monitor.detectors.findings import Finding
-from jsrl.monitor.studies.faults import DYNAMICS, SENSOR_FAULTS
 from jsrl.report.tables import UNDEFINED, markdown_table
 
 NO_ALARM = "no alarm"
-
-
-def expected_cause(what: str) -> str | None:
-    """The cause of a fault of ``jsrl detection`` by its kind; None for ``clean``.
-
-    Any other kind is taken for an attack's.
-    """
-    if what == "clean":
-        return None
-    if what in SENSOR_FAULTS:
-        return SENSOR_FAULT
-    return SHIFT if what in DYNAMICS else ATTACK
 
 
 def confusion(

@@ -8,8 +8,8 @@ has changed the observations by little and on purpose. Where the inputs are as t
 first layer is not, the network is another one. Where only the answers have moved they have
 collapsed, or are unsure.
 
-A cause is a hint to where to look first, without any level of its own: ``confusion``
-tells how often it is right.
+A cause is a hint to where to look first, without a level of its own; ``confusion`` tells
+how often it is right.
 """
 
 from collections.abc import Mapping

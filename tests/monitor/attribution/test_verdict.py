@@ -6,14 +6,10 @@ import pytest
 
 from jsrl.core.errors import UserError
 from jsrl.monitor.attribution import verdict
-from jsrl.monitor.attribution.confusion import (
-    NO_ALARM,
-    confusion,
-    confusion_table,
-    expected_cause,
-)
+from jsrl.monitor.attribution.confusion import NO_ALARM, confusion, confusion_table
 from jsrl.monitor.attribution.verdict import cause_of
 from jsrl.monitor.detectors.findings import DetectorFinding, Finding, LayerFinding, MarginFinding
+from jsrl.monitor.studies.causes import expected_cause
 
 LEVEL = 0.05
 KINDS = ("mean", "spread", "change", "relation")

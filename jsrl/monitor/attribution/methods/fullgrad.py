@@ -7,7 +7,7 @@ line σ'(z)·z + c, as far as the gradient sees it. For ReLU they are 0; for Sme
 """
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -89,10 +89,11 @@ def implicit_biases(layer: nn.Module, z: Float[Tensor, "N *in"]) -> Float[Tensor
     """
     if isinstance(layer, AFFINE):
         with torch.no_grad():
-            return layer(torch.zeros_like(z))  # type: ignore[no-any-return]
+            said: Tensor = layer(torch.zeros_like(z))
+        return said
     if isinstance(layer, nn.LayerNorm):
-        value, along = torch.func.jvp(layer, (z,), (z,))
-        return (value - along).detach()
+        along: Any = torch.func.jvp(layer, (z,), (z,))
+        return torch.sub(*along[:2]).detach()
     with torch.enable_grad():
         z = z.clone().requires_grad_(True)
         value = layer(z)
