@@ -38,6 +38,8 @@ DEFAULTS = {
     EPISODES: {"horizon": 200, "window": 3, "stride": 1, "reference": 60},
     REQUESTS: {"horizon": 10_000, "window": 100, "stride": 100, "reference": 1000},
 }
+PERMUTATIONS = {EPISODES: 50_000, REQUESTS: 5000}
+"""A test of requests has many more blocks to permute, and someone waits for its answer."""
 
 
 class Monitor:
@@ -124,7 +126,7 @@ class Monitor:
         stride: int | None = None,
         reference: int | None = None,
         share: float = 1.0,
-        permutations: int = 50_000,
+        permutations: int | None = None,
         seed: int = 0,
         observation_dims: int = 1,
         record: Path | str | None = None,
@@ -149,7 +151,7 @@ class Monitor:
             reference: how many are taken as good; by default 60 episodes or 1,000 requests.
             share: the probability that a request is watched, in (0, 1]; the others are not counted
                 in the numbers above.
-            permutations: how many permutations a test draws at most.
+            permutations: how many a test draws at most; by default 50,000, of requests 5,000.
             seed: the seed of the permutations, and of which requests are watched.
             observation_dims: how many axes an observation has.
             record: a new folder for a recording, or None.
@@ -172,7 +174,8 @@ class Monitor:
         numbers = DEFAULTS[samples] | {n: value for n, value in given.items() if value is not None}
         if stride is None:
             numbers["stride"] = min(numbers["stride"], numbers["window"])
-        settings = WatchSettings(level, detector=DetectorSettings(permutations), **numbers)
+        detector = DetectorSettings(PERMUTATIONS[samples] if permutations is None else permutations)
+        settings = WatchSettings(level, detector=detector, **numbers)
         folder = None if record is None else Path(record)
         own_share = share if requests else None
         return cls(policy, layers, interval, settings, seed, observation_dims, folder, own_share)

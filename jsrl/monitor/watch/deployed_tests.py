@@ -31,7 +31,6 @@ class DeployedTests:
     def __init__(self, watch: Watch, health: MonitorHealth, *, wait: bool) -> None:
         self.checks: deque[Check] = deque(maxlen=LATEST_CHECKS)
         self.alarm = False
-        self.flagged: Sample | None = None
         self._watch = watch
         self._health = health
         self._wait = wait
@@ -62,14 +61,15 @@ class DeployedTests:
 
     def _bound_what_waits(self) -> None:
         most = WINDOWS_WAITING * self._watch.settings.window
-        if len(self._waiting) <= most:
-            return
-        try:
-            self._waiting.popleft()
-        except IndexError:  # The thread that tests has been faster.
-            return
-        error = UserError(f"{most} requests wait already; watch fewer of them by a smaller share=")
-        self._health.note("test", error)
+        while len(self._waiting) > most:
+            try:
+                self._waiting.popleft()
+            except IndexError:  # The thread that tests has been faster.
+                return
+            self._health.note(
+                "test",
+                UserError(f"{most} requests wait already; watch fewer of them by a smaller share="),
+            )
 
     def _test(self, episode: Sample) -> Check | None:
         try:
@@ -82,8 +82,5 @@ class DeployedTests:
         except Exception as error:  # Whatever it is, the policy acts on.
             self._health.note("test", error)
             return None
-        if check is not None and check.alarm and not self.alarm:
-            self.alarm = True
-            latest = self._watch.latest()
-            self.flagged = episode if latest is None else latest[1]
+        self.alarm |= check is not None and check.alarm
         return check
