@@ -21,13 +21,15 @@ from jsrl.envs.registration import register
 if TYPE_CHECKING:
     from jsrl.commands.from_python import train
     from jsrl.monitor import Monitor
+    from jsrl.monitor.attribution.explanation import explain
     from jsrl.run.saved import load_policy
 
 __version__ = "0.1.0"
-__all__ = ["Monitor", "UserError", "__version__", "load_policy", "train"]
+__all__ = ["Monitor", "UserError", "__version__", "explain", "load_policy", "train"]
 
 LAZY = {
     "Monitor": "jsrl.monitor",
+    "explain": "jsrl.monitor.attribution.explanation",
     "load_policy": "jsrl.run.saved",
     "train": "jsrl.commands.from_python",
 }

@@ -195,6 +195,14 @@ def attack_job(config: Any) -> None:
 
 
 @guarded
+def explain_job(config: Any) -> None:
+    """``jsrl explain``: report which columns a policy's answers come from."""
+    from jsrl.commands.explain import run_explain
+
+    run_explain(typed(config))
+
+
+@guarded
 def report_job(config: Any) -> None:
     """``jsrl report``: pool runs, and print and write their tables."""
     from jsrl.report import report

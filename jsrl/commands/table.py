@@ -143,6 +143,13 @@ _TABLE = (
         "what attacks do to a policy, and who notices: jsrl attack run=DIR",
     ),
     Command(
+        "explain",
+        "explain",
+        "jsrl.commands.explain_schema:ExplainJobConfig",
+        "jsrl.commands.jobs:explain_job",
+        "which columns a policy looks at: jsrl explain run=DIR explain.relevant=[COLUMN,…]",
+    ),
+    Command(
         "report",
         "report",
         "jsrl.commands.schemas:ReportConfig",

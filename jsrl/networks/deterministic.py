@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
@@ -46,6 +46,10 @@ class DeterministicPolicy(MlpPolicy):
         """The action itself."""
         action: Tensor = self(features)
         return action
+
+    def head_layers(self) -> dict[str, nn.Module]:
+        """The tanh."""
+        return {"tanh": nn.Tanh()}
 
     @torch.inference_mode()
     def act(self, obs: Observation, streams: Streams | None) -> Float[Tensor, "S E A"]:

@@ -1,5 +1,6 @@
 """What policies of one perceptron a seed share: what they see, its layers, and how they act."""
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -8,12 +9,14 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from jsrl.core.errors import UserError
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.activations import Activation
 from jsrl.networks.encoders.encoder import EncoderOptions, ImageShape, encoder_options
 from jsrl.networks.encoders.observation import ObservationEncoder
 from jsrl.networks.layers import SeedMLP
+from jsrl.networks.plain_layers import Append, Clip, Normalise, without_seeds
 from jsrl.networks.seed_policy import SeedPolicy
 
 
@@ -187,6 +190,39 @@ class MlpPolicy(SeedPolicy):
             features = torch.cat([of_images, normalised], -1) if sizes[0] else normalised
         out: Tensor = self.mlp(features, dropout)
         return out
+
+    def head_layers(self) -> dict[str, nn.Module]:
+        """What follows the perceptron on the way to the action without noise, layer by layer.
+
+        A policy that chooses has none: what its perceptron says of each choice is compared.
+        """
+        return {}
+
+    def layers_without_seeds(self, index: int) -> dict[str, nn.Module]:
+        """See ``jsrl.core.protocols.HasLayersWithoutSeeds``.
+
+        Raises:
+            UserError: if the policy sees images.
+        """
+        if self.images:
+            raise UserError(
+                f"the policy sees the images {', '.join(self.images)}; only the layers of one that "
+                "sees a vector alone are a chain"
+            )
+        alone = self.select(index).cpu()
+        layers: OrderedDict[str, nn.Module] = OrderedDict()
+        if self.appended:
+            layers["appended"] = Append(torch.tensor(self.appended))
+        if self.normalise_observations:
+            mean, std = alone.observation_mean.flatten(), alone.observation_std.flatten()
+            layers["normalise"] = Normalise(mean, std)
+            if self.observation_clip is not None:
+                layers["clip_observations"] = Clip(self.observation_clip)
+        # The output layer was registered last, so that this is the order of the forward.
+        for name, layer in alone.mlp.named_children():
+            layers[name] = without_seeds(layer)
+        layers.update(alone.head_layers())
+        return layers
 
     def greedy(self, features: Float[Tensor, "S B F"]) -> Shaped[Tensor, "S B *A"]:
         """The action without noise."""

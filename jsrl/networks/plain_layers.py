@@ -36,6 +36,30 @@ class Clip(nn.Module):
         return numbers.clamp(-self.bound, self.bound)
 
 
+class Append(nn.Module):
+    """Numbers behind every observation, always the same."""
+
+    numbers: Tensor
+
+    def __init__(self, numbers: Float[Tensor, " P"]) -> None:
+        super().__init__()
+        self.register_buffer("numbers", numbers.clone())
+
+    def forward(self, obs: Float[Tensor, "*n O"]) -> Float[Tensor, "*n columns"]:
+        return torch.cat([obs, self.numbers.expand(*obs.shape[:-1], -1)], -1)
+
+
+class First(nn.Module):
+    """The first numbers of several: of a distribution's parameters, its mean."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, numbers: Float[Tensor, "*n outputs"]) -> Float[Tensor, "*n A"]:
+        return numbers[..., : self.count]
+
+
 @torch.no_grad()
 def without_seeds(layer: nn.Module) -> nn.Module:
     """A layer of one seed as PyTorch's own, or a copy of one that has no axis of seeds."""

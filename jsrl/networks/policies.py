@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from jsrl.core.observations import Observation
 from jsrl.core.streams import Streams
 from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
-from jsrl.networks.plain_layers import Clip, Normalise, without_seeds
+from jsrl.networks.plain_layers import Clip
 from jsrl.networks.seed_policy import register_policy
 
 
@@ -108,6 +108,11 @@ class GaussianPolicy(MlpPolicy):
         drawn = _drawn(mean, log_std.exp(), NamedDraws(streams, name))
         return drawn, _log_density(drawn, mean, log_std)
 
+    def head_layers(self) -> dict[str, nn.Module]:
+        """The tanh of the mean, if it has one, and the clip."""
+        squashed = {"tanh": nn.Tanh()} if self.tanh_mean else {}
+        return {**squashed, "clip": Clip(self.action_clip)}
+
     def mode_module(self, index: int) -> nn.Module:
         """The mode of seed ``index``; without images in PyTorch's own layers, named as they are.
 
@@ -116,19 +121,7 @@ class GaussianPolicy(MlpPolicy):
         """
         if self.images or self.appended:
             return super().mode_module(index)
-        alone = self.select(index).cpu()
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        if self.normalise_observations:
-            mean, std = alone.normaliser()
-            layers["normalise"] = Normalise(mean.flatten(), std.flatten())
-            if alone.observation_clip is not None:
-                layers["clip_observations"] = Clip(alone.observation_clip)
-        # The output layer was registered last, so that this is the order of the forward.
-        for name, layer in alone.mlp.named_children():
-            layers[name] = without_seeds(layer)
-        if self.tanh_mean:
-            layers["tanh"] = nn.Tanh()
-        layers["clip"] = Clip(self.action_clip)
+        layers = OrderedDict(self.layers_without_seeds(index))
         return nn.Sequential(layers).requires_grad_(False).eval()
 
 

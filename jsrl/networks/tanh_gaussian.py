@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from jsrl.networks.mlp_policy import MlpPolicy, NamedDraws
+from jsrl.networks.plain_layers import First
 from jsrl.networks.seed_policy import register_policy
 
 _PLACES, _WEIGHTS = np.polynomial.hermite_e.hermegauss(64)
@@ -97,6 +98,10 @@ class TanhGaussianPolicy(MlpPolicy):
         """The tanh of the mean."""
         mean, _ = self(features)
         return torch.tanh(mean)
+
+    def head_layers(self) -> dict[str, nn.Module]:
+        """The means of what the perceptron says, and their tanh."""
+        return {"mean": First(self.action_size), "tanh": nn.Tanh()}
 
     def sampled(
         self, features: Float[Tensor, "S B F"], draws: NamedDraws

@@ -21,6 +21,7 @@ from jsrl.jumpstart.arbiters import arbiters
 from jsrl.jumpstart.curricula import curricula
 from jsrl.learners import learners
 from jsrl.loggers import loggers
+from jsrl.monitor.attribution.methods import methods
 from jsrl.monitor.studies.attacks import attacks
 from jsrl.networks.encoders import encoders
 
@@ -34,6 +35,7 @@ ENTRY_POINTS: dict[str, Registry[Any]] = {
     "jsrl.arbiters": arbiters,
     "jsrl.loggers": loggers,
     "jsrl.attacks": attacks,
+    "jsrl.methods": methods,
 }
 """The groups whose options depend on the kind that is chosen, by the name under which an installed
 package brings a kind."""

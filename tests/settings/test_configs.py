@@ -32,7 +32,7 @@ OPTIONS = [
     for path in sorted((config_directory() / "learner" / "encoder").glob("*.yaml"))
 ]
 
-OF_OTHER_COMMANDS = ("attack",)
+OF_OTHER_COMMANDS = ("attack", "method")
 """Groups that `jsrl train` has not."""
 
 NEEDS = {
@@ -76,7 +76,7 @@ NEEDS = {
 def test_the_groups_are_those_that_are_documented() -> None:
     documented = (
         "activation arbiter attack curriculum dataset env experiment grid guide learner logger "
-        "monitor"
+        "method monitor"
     )
     assert documented.split() == GROUPS
 

@@ -139,6 +139,20 @@ class ExportablePolicy(Protocol):
 
 
 @runtime_checkable
+class HasLayersWithoutSeeds(Protocol):
+    """A policy whose answers come from layers that follow one another."""
+
+    def layers_without_seeds(self, index: int) -> dict[str, nn.Module]:
+        """The layers of seed ``index`` by name, in order, without an axis of seeds.
+
+        They map rows ``[n, O]`` to actions without noise ``[n, A]``, in [-1, 1], or of a policy
+        that chooses to what it says of each choice ``[n, K]``, of which the largest is chosen.
+        They are copies on the CPU.
+        """
+        ...
+
+
+@runtime_checkable
 class SeesImages(Protocol):
     """A policy that knows the images that it is given, if any."""
 
