@@ -36,7 +36,7 @@ SAMPLES = (EPISODES, REQUESTS)
 
 DEFAULTS = {
     EPISODES: {"horizon": 200, "window": 3, "stride": 1, "reference": 60},
-    REQUESTS: {"horizon": 10_000, "window": 100, "stride": 100, "reference": 1000},
+    REQUESTS: {"horizon": 10_000, "window": 50, "stride": 50, "reference": 500},
 }
 PERMUTATIONS = {EPISODES: 50_000, REQUESTS: 5000}
 """A test of requests has many more blocks to permute, and someone waits for its answer."""
@@ -145,10 +145,10 @@ class Monitor:
             level: the probability of any false alarm among ``horizon`` episodes or requests.
             samples: ``episodes`` or ``requests``.
             horizon: by default 200 episodes or 10,000 requests.
-            window: how many are tested at a time; by default 3 episodes or 100 requests.
-            stride: how many come from one test to the next; by default 1 episode or 100 requests,
+            window: how many are tested at a time; by default 3 episodes or 50 requests.
+            stride: how many come from one test to the next; by default 1 episode or 50 requests,
                 and never more than the window.
-            reference: how many are taken as good; by default 60 episodes or 1,000 requests.
+            reference: how many are taken as good; by default 60 episodes or 500 requests.
             share: the probability that a request is watched, in (0, 1]; the others are not counted
                 in the numbers above.
             permutations: how many a test draws at most; by default 50,000, of requests 5,000.
