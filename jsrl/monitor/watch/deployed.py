@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from jsrl.core.errors import UserError
 from jsrl.core.protocols import Policy
+from jsrl.core.ranges import one_of
 from jsrl.core.streams import Streams, checked_seed
 from jsrl.monitor.capture.calls import CallsScripted, numbers_of
 from jsrl.monitor.capture.forward_passes import PassRecorder
@@ -20,15 +21,25 @@ from jsrl.monitor.capture.layers import LayerCapture
 from jsrl.monitor.capture.samples import Sample
 from jsrl.monitor.detectors.findings import DetectorSettings
 from jsrl.monitor.watch.deployed_episodes import DeployedEpisodes
+from jsrl.monitor.watch.deployed_layers import DeployedLayers
 from jsrl.monitor.watch.deployed_recording import DeployedRecording
 from jsrl.monitor.watch.deployed_reference import read_reference, write_reference
+from jsrl.monitor.watch.deployed_requests import DeployedRequests, one_by_one
+from jsrl.monitor.watch.deployed_tests import DeployedTests
 from jsrl.monitor.watch.episode_watch import Check, Watch
 from jsrl.monitor.watch.health import MonitorHealth, MonitorStatus
-from jsrl.monitor.watch.locks import PicklableLock
 from jsrl.monitor.watch.settings import WatchSettings
 
-LATEST_CHECKS = 1000
-"""How many tests are remembered, the latest ones."""
+EPISODES, REQUESTS = "episodes", "requests"
+SAMPLES = (EPISODES, REQUESTS)
+"""What a monitor takes for independent of each other."""
+
+DEFAULTS = {
+    EPISODES: {"horizon": 200, "window": 3, "stride": 1, "reference": 60},
+    REQUESTS: {"horizon": 10_000, "window": 50, "stride": 50, "reference": 500},
+}
+PERMUTATIONS = {EPISODES: 50_000, REQUESTS: 5000}
+"""A test of requests has many more blocks to permute, and someone waits for its answer."""
 
 
 class Monitor:
@@ -58,6 +69,8 @@ class Monitor:
         seed: the seed of the permutations, from 0 to 2⁶³ - 1.
         observation_dims: how many axes an observation has; the axes before them are robots.
         record: a folder that is made for a recording of the watched steps; None for no recording.
+        share: of independent requests, the probability that one of them is watched; None for
+            episodes.
 
     Raises:
         UserError: if the policy is no module or has no such layer, a number is out of range, or the
@@ -73,6 +86,7 @@ class Monitor:
         seed: int,
         observation_dims: int = 1,
         record: Path | None = None,
+        share: float | None = None,
     ) -> None:
         if not isinstance(policy, nn.Module):
             raise UserError(
@@ -81,20 +95,21 @@ class Monitor:
         if interval < 1:
             raise UserError(f"interval={interval} must be at least 1 step")
         self.policy = policy
-        self.checks: deque[Check] = deque(maxlen=LATEST_CHECKS)
-        self.alarm = False
         # Nothing can be attached to a TorchScript module, but to a module around it.
         scripted = isinstance(policy, torch.jit.ScriptModule)
         self._called = CallsScripted(policy) if scripted else policy
         self._capture = LayerCapture(self._called, layers)
-        self._layers: tuple[str, ...] | None = None
         self._interval = interval
         own_seed = checked_seed(seed, "seed")
         self._watch = Watch(settings, Streams([own_seed], ("deployed",)))
-        self._episodes = DeployedEpisodes(interval, observation_dims, own_seed)
         self._health = MonitorHealth()
-        self._testing = PicklableLock()
-        self._waiting: deque[Sample] = deque()
+        self._layers = DeployedLayers(self._capture, self._health)
+        self._episodes: DeployedEpisodes | DeployedRequests = (
+            DeployedEpisodes(interval, observation_dims, own_seed)
+            if share is None
+            else DeployedRequests(share, observation_dims, own_seed)
+        )
+        self._tests = DeployedTests(self._watch, self._health, wait=share is None)
         self._recording = None if record is None else DeployedRecording(record, interval)
 
     @classmethod
@@ -105,27 +120,65 @@ class Monitor:
         layers: str = ".*",
         interval: int = 1,
         level: float = 0.05,
-        horizon: int = 200,
-        window: int = 3,
-        reference: int = 60,
-        permutations: int = 50_000,
+        samples: str = EPISODES,
+        horizon: int | None = None,
+        window: int | None = None,
+        stride: int | None = None,
+        reference: int | None = None,
+        share: float = 1.0,
+        permutations: int | None = None,
         seed: int = 0,
         observation_dims: int = 1,
         record: Path | str | None = None,
     ) -> Self:
         """Watch a policy; see ``WatchSettings`` for what the numbers mean.
 
+        With ``samples="requests"`` the rows of a batch, of any size, are independent requests to a
+        network, not robots whose episodes end: each is tested like an episode of one step, without
+        ``end_episode``. The request that completes a ``stride`` is answered after the test; all
+        others are answered at once, also while another thread tests.
+
+        Args:
+            policy: the network.
+            layers: a regular expression of layer names.
+            interval: of episodes, the steps from one that is watched to the next.
+            level: the probability of any false alarm among ``horizon`` episodes or requests.
+            samples: ``episodes`` or ``requests``.
+            horizon: by default 200 episodes or 10,000 requests.
+            window: how many are tested at a time; by default 3 episodes or 50 requests.
+            stride: how many come from one test to the next; by default 1 episode or 50 requests,
+                and never more than the window.
+            reference: how many are taken as good; by default 60 episodes or 500 requests.
+            share: the probability that a request is watched, in (0, 1]; the others are not counted
+                in the numbers above.
+            permutations: how many a test draws at most; by default 50,000, of requests 5,000.
+            seed: the seed of the permutations, and of which requests are watched.
+            observation_dims: how many axes an observation has.
+            record: a new folder for a recording, or None.
+
         With ``record``, a new folder, the watched steps are also written there, in files of some
         thousand steps of which the newest 64 are kept, for ``Recording`` and ``jsrl monitor
         data=FOLDER`` to read. ``close``, or the end of a ``with``, writes the last of them. Steps
         bear the ``seed``: for ``jsrl monitor`` it has to be that of the policy in its run.
+
+        Raises:
+            UserError: as the class does, and where an option does not belong to the samples.
         """
-        detector = DetectorSettings(permutations)
-        settings = WatchSettings(
-            level, horizon, window=window, reference=reference, detector=detector
-        )
+        one_of("samples", samples, SAMPLES)
+        requests = samples == REQUESTS
+        if requests and interval != 1:
+            raise UserError(f"interval={interval} is of episodes; of requests, watch a share=")
+        if not requests and share != 1:
+            raise UserError(f"share={share} is of requests; of episodes, watch steps by interval=")
+        given = {"horizon": horizon, "window": window, "stride": stride, "reference": reference}
+        numbers = DEFAULTS[samples] | {n: value for n, value in given.items() if value is not None}
+        if stride is None:
+            numbers["stride"] = min(numbers["stride"], numbers["window"])
+        detector = DetectorSettings(PERMUTATIONS[samples] if permutations is None else permutations)
+        settings = WatchSettings(level, detector=detector, **numbers)
         folder = None if record is None else Path(record)
-        return cls(policy, layers, interval, settings, seed, observation_dims, folder)
+        own_share = share if requests else None
+        return cls(policy, layers, interval, settings, seed, observation_dims, folder, own_share)
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """What the policy answers, unchanged.
@@ -144,6 +197,16 @@ class Monitor:
         if not isinstance(self.policy, Policy):
             raise UserError(f"{type(self.policy).__name__} has no act; call the monitor itself")
         return self._watched(self.policy.act, arguments, options)
+
+    @property
+    def checks(self) -> deque[Check]:
+        """The latest tests, at most ``LATEST_CHECKS`` of them."""
+        return self._tests.checks
+
+    @property
+    def alarm(self) -> bool:
+        """Whether any test raised an alarm."""
+        return self._tests.alarm
 
     @property
     def ready(self) -> bool:
@@ -168,21 +231,16 @@ class Monitor:
             threads act, one may be given the tests of another's episodes; ``checks`` has all.
 
         Raises:
-            UserError: if the mask has another size than the observations.
+            UserError: if the mask has another size than the observations, or requests are watched.
         """
-        self._waiting.extend(self._end(mask))
-        found: list[Check] = []
-        # Other threads act on meanwhile.
-        with self._testing:
-            while self._waiting:
-                check = self._test(self._waiting.popleft())
-                if check is not None:
-                    found.append(check)
-            self.checks.extend(found)
-            self.alarm |= any(check.alarm for check in found)
-        return found
+        return self._tests.run(self._end(mask))
 
     def _end(self, mask: Bool[NDArray[np.bool_], " B"] | None) -> list[Sample]:
+        if isinstance(self._episodes, DeployedRequests):
+            raise UserError(
+                f"with samples={REQUESTS!r} no episode ends: each request is tested when its "
+                "window is complete; leave out end_episode"
+            )
         try:
             return self._episodes.end_episodes(mask)
         except UserError:
@@ -190,13 +248,6 @@ class Monitor:
         except Exception as error:  # Whatever it is, the robot goes on to its next episode.
             self._health.note("test", error)
             return []
-
-    def _test(self, episode: Sample) -> Check | None:
-        try:
-            return self._watch.add(episode)
-        except Exception as error:  # Whatever it is, the policy acts on.
-            self._health.note("test", error)
-            return None
 
     def close(self) -> None:
         """Write what the recording still has in memory; without a recording, nothing happens.
@@ -255,7 +306,7 @@ class Monitor:
         except Exception as error:  # Whoever acts is not to notice that somebody looks on.
             self._health.note("look", error)
             return act(*arguments, **options)
-        recorder = None if step is None else self._begin_recording()
+        recorder = None if step is None else self._layers.begin()
         try:
             answer = act(*arguments, **options)
         finally:
@@ -266,46 +317,18 @@ class Monitor:
         self._episodes.end_step()
         return answer
 
-    def _begin_recording(self) -> PassRecorder | None:
-        try:
-            recorder = self._capture.recorder_that_never_raises()
-            recorder.begin()
-            return recorder
-        except Exception as error:  # Modules of others may not take what is put on them.
-            self._health.note("look", error)
-            return None
-
-    def _observed_layers(self, recorder: PassRecorder) -> dict[str, Tensor]:
-        """The layers that are watched: those that said something when they were first looked at.
-
-        Raises:
-            Exception: if none of them did, or one of those that are watched says nothing now.
-        """
-        said = recorder.into
-        if self._layers is None and said:
-            silent = [name for name in self._capture.layers if name not in said]
-            if silent:
-                text = f"{', '.join(silent)} said nothing that a monitor can look at"
-                self._health.note("layer", recorder.fault or UserError(text))
-            self._layers = tuple(name for name in self._capture.layers if name in said)
-        watched = self._layers or tuple(self._capture.layers)
-        if any(name not in said for name in watched):
-            if recorder.fault is not None:
-                raise recorder.fault
-            self._capture.require_all({*said, *(set(self._capture.layers) - set(watched))})
-        return {name: said[name] for name in watched}
-
     def _keep(self, step: int, observations: Tensor, answer: Any, recorder: PassRecorder) -> None:
         """Keep what was watched until its episode ends, and write it to the recording."""
         try:
-            layers = self._observed_layers(recorder)
+            layers = self._layers.observed(recorder)
             watched = self._episodes.keep(step, observations, answer, layers)
         except Exception as error:  # Out of memory, sizes that change, or what no one thought of.
             self._health.note("look", error)
             return
-        if self._recording is None:
-            return
-        try:
-            self._recording.add(watched)
-        except Exception as error:  # A full disk, or a folder that is gone.
-            self._health.note("recording", error)
+        if self._recording is not None:
+            try:
+                self._recording.add(watched)
+            except Exception as error:  # A full disk, or a folder that is gone.
+                self._health.note("recording", error)
+        if isinstance(self._episodes, DeployedRequests):
+            self._tests.run(one_by_one(watched))

@@ -9,6 +9,18 @@ class PicklableLock:
     def __init__(self) -> None:
         self._lock = threading.Lock()
 
+    def attempt(self, *, wait: bool) -> bool:
+        """Take the lock, and say whether that succeeded; ``release`` has to follow then.
+
+        Args:
+            wait: whether to wait for whoever holds it.
+        """
+        return self._lock.acquire(blocking=wait)
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._lock.release()
+
     def __enter__(self) -> None:
         self._lock.acquire()
 
