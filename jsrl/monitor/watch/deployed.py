@@ -34,7 +34,7 @@ EPISODES, REQUESTS = "episodes", "requests"
 SAMPLES = (EPISODES, REQUESTS)
 """What a monitor takes for independent of each other."""
 
-DEFAULTS = {
+DEFAULTS: dict[str, dict[str, Any]] = {
     EPISODES: {"horizon": 200, "window": 3, "stride": 1, "reference": 60},
     REQUESTS: {"horizon": 10_000, "window": 50, "stride": 50, "reference": 500},
 }
