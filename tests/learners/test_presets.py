@@ -32,6 +32,7 @@ COMMON = {
     "target_rate": 0.005,
     "largest_weight": 100.0,
     "exploration_noise": None,
+    "adversarial_epsilon": 0.0,
 }
 OFFICIAL = {
     "initialisation": "orthogonal",
