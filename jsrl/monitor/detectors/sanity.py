@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from jsrl.monitor.detectors.mmd import tolerance
 from jsrl.monitor.detectors.splits import Splits
 
-ACTION_BINS = 8
 SATURATED = 0.99
 """An action in [-1, 1] beyond ± this is at its bound; so is the output of a tanh."""
 
@@ -25,16 +24,6 @@ class UnitCounts:
 
     dead: float
     saturated: float
-
-
-def action_bins(
-    actions: Float[Tensor, "N A"], blocks: Int[Tensor, " N"], count: int
-) -> Float[Tensor, "B A K"]:
-    """How many actions of each episode fall into each of K equal bins of [-1, 1]."""
-    bins = ((actions.clamp(-1, 1) + 1) / 2 * ACTION_BINS).long().clamp_max(ACTION_BINS - 1)
-    hits = torch.nn.functional.one_hot(bins, ACTION_BINS).double()
-    found = hits.new_zeros(count, *hits.shape[1:])
-    return found.index_add_(0, blocks.to(hits.device), hits)
 
 
 def chi_square(

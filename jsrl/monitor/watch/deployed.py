@@ -1,7 +1,7 @@
 """A monitor around any policy outside of ``jsrl``: the policy acts through it and is watched."""
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -171,11 +171,7 @@ class Monitor:
         if not requests and share != 1:
             raise UserError(f"share={share} is of requests; of episodes, watch steps by interval=")
         given = {"horizon": horizon, "window": window, "stride": stride, "reference": reference}
-        numbers = DEFAULTS[samples] | {n: value for n, value in given.items() if value is not None}
-        if stride is None:
-            numbers["stride"] = min(numbers["stride"], numbers["window"])
-        detector = DetectorSettings(PERMUTATIONS[samples] if permutations is None else permutations)
-        settings = WatchSettings(level, detector=detector, **numbers)
+        settings = _settings(samples, level, given, permutations)
         folder = None if record is None else Path(record)
         own_share = share if requests else None
         return cls(policy, layers, interval, settings, seed, observation_dims, folder, own_share)
@@ -332,3 +328,14 @@ class Monitor:
                 self._health.note("recording", error)
         if isinstance(self._episodes, DeployedRequests):
             self._tests.run(one_by_one(watched))
+
+
+def _settings(
+    samples: str, level: float, given: Mapping[str, int | None], permutations: int | None
+) -> WatchSettings:
+    """The numbers that were given, and for the others the defaults of such samples."""
+    numbers = DEFAULTS[samples] | {n: value for n, value in given.items() if value is not None}
+    if given["stride"] is None:
+        numbers["stride"] = min(numbers["stride"], numbers["window"])
+    detector = DetectorSettings(PERMUTATIONS[samples] if permutations is None else permutations)
+    return WatchSettings(level, detector=detector, **numbers)
