@@ -29,16 +29,7 @@ from jsrl.core.arbitration import (
 from jsrl.core.foreign import has_memory
 from jsrl.core.observations import Observation, zeros_of
 from jsrl.core.observed_share import with_share
-from jsrl.core.protocols import (
-    BeginsEpisodes,
-    Guide,
-    HasMembers,
-    HearsOfEnds,
-    Policy,
-    StepObserver,
-    TakesOver,
-    WatchesFrames,
-)
+from jsrl.core.protocols import Guide, HearsOfEnds, Policy, StepObserver
 from jsrl.core.specs import BoxActions, EnvSpec
 from jsrl.core.streams import Streams
 from jsrl.core.transitions import Moment
@@ -46,6 +37,7 @@ from jsrl.envs.make import Environments, Step
 from jsrl.jumpstart.arbiters import Handover
 from jsrl.rollout.arbitration import Arbitration
 from jsrl.rollout.foresight import Foresight
+from jsrl.rollout.guide_calls import GuideCalls
 
 
 class Stepper:
@@ -94,8 +86,6 @@ class Stepper:
         """Where the episode before has come to its end, of those that are begun next."""
         self.arbitration: Arbitration | None = None
         """The rule of who acts; None where the clock alone says so."""
-        self.foresight: Foresight | None = None
-        """What the guide would do in what is observed now; None where it is not asked before."""
         self.guide_alone = False
         """Whether h alone counts for now, whatever the rule is."""
         self.remembers = False
@@ -103,8 +93,7 @@ class Stepper:
         self.asked: NDArray[np.bool_] = self._nowhere
         """Where the guide was asked in the last step, if it has a memory and a rule led it."""
         self._clock_rule: DecidesByClock = Handover()
-        self._members: NDArray[np.int64] | None = None
-        self._watcher: WatchesFrames | None = None
+        self._calls = GuideCalls(environments, self.shape)
 
     def follow(
         self, arbiter: ArbiterInForce | None, *, learns: bool, foresees: bool = False
@@ -119,7 +108,7 @@ class Stepper:
         rule = Handover() if arbiter is None else arbiter.rule
         self.arbitration = None
         actions = self.spec.actions
-        self.foresight = Foresight(actions, self.shape, self.device) if foresees else None
+        self._calls.foresight = Foresight(actions, self.shape, self.device) if foresees else None
         if isinstance(rule, DecidesByClock) and not foresees:
             self._clock_rule = rule
         elif arbiter is not None:
@@ -156,22 +145,11 @@ class Stepper:
         self, guide: Guide, mask: Bool[NDArray[np.bool_], " N"], seeds: list[int]
     ) -> None:
         """Tell a guide that episodes begin where ``mask``, with these seeds of their resets."""
-        where = self.by_seed(mask)
-        if isinstance(guide, BeginsEpisodes):
-            numbers, own = self.episodes.reshape(self.shape), np.array(seeds, np.int64)
-            guide.begin(where, numbers, own.reshape(self.shape))
-        else:
-            guide.reset(where)
+        self._calls.begin(guide, mask, self.episodes, seeds)
 
     def meet(self, guide: Guide | None) -> None:
-        """Note what this guide needs and says in the episodes under way.
-
-        It is asked here, since most guides neither are several nor look at pictures: then the steps
-        themselves cost nothing.
-        """
-        self._members = guide.acting().reshape(-1) if isinstance(guide, HasMembers) else None
-        watches = isinstance(guide, WatchesFrames) and guide.needs_frames
-        self._watcher = guide if watches and isinstance(guide, WatchesFrames) else None
+        """Note what this guide needs and says in the episodes under way."""
+        self._calls.meet(guide)
         self.remembers = self.arbitration is not None and has_memory(guide)
 
     def tell_of_ends(self, guide: Guide | None) -> None:
@@ -180,8 +158,12 @@ class Stepper:
             rule = self.arbitration
             led = self.guide_steps > 0 if rule is None else rule.guided > 0
             began = self.ended & led & (self.episodes >= 0)
-            returns, successes = (v.reshape(self.shape) for v in (self.returns, self.successes))
-            guide.ended(self.by_seed(began), returns, successes)
+            self._calls.ended(guide, began, self.returns, self.successes)
+
+    @property
+    def foresight(self) -> Foresight | None:
+        """What the guide would do in what is observed now; None where it is not asked before."""
+        return self._calls.foresight
 
     def guide_acts(self) -> Bool[NDArray[np.bool_], " N"]:
         """Where the guide acts in the step to come, by the clock."""
@@ -232,6 +214,7 @@ class Stepper:
                 own = explorer.act(seen, streams if explores else None)
             actions, share = self._arbitrated(rule, own, guide, streams, explores, seen)
             by_guide = share == 0
+        members = self._calls.members
         moment = Moment(
             observation,
             actions,
@@ -240,7 +223,7 @@ class Stepper:
             by_guide,
             self.stages,
             self.episodes >= 0,
-            None if self._members is None else np.where(by_guide, self._members, -1),
+            None if members is None else np.where(by_guide, members, -1),
             share,
         )
         if watched is not None and self.observer is not None:
@@ -248,8 +231,8 @@ class Stepper:
             episodes, stages = self.episodes.copy(), self.stages.copy()
             self.observer.acted(replace(moment, episodes=episodes, stages=stages))
         step = self.take(actions)
-        if self.foresight is not None and guide is not None:
-            moment.next_guide = self._foresee(self.foresight, guide, streams, step)
+        if guide is not None:
+            moment.next_guide = self._foresee(guide, streams, step)
         if self._observes_share:
             step = replace(
                 step, observation=self._as_explorer_sees(step.observation, explorer, guide)
@@ -318,7 +301,7 @@ class Stepper:
         asked = by_guide if self.foresight is None else self.episodes >= 0
         if guide is not None and asked.any():
             mask = self.by_seed(by_guide)
-            guided = self._guided(guide, self.seen(), streams, self.by_seed(asked))
+            guided = self._calls.act(guide, self.seen(), streams, self.by_seed(asked))
             if chosen is None:
                 chosen = guided
             else:
@@ -345,10 +328,10 @@ class Stepper:
         """
         seen, counts = self.seen(), self.by_seed(self.episodes >= 0)
         asks = explores and TAKEOVER in rule.rule.needs
-        takeover = self._takeover(guide, self.by_seed(rule.acting)) if asks else None
+        takeover = self._calls.takeover(guide, self.by_seed(rule.acting)) if asks else None
         compares = GUIDE in rule.rule.needs or self.foresight is not None
         compares = compares and bool(counts.any())
-        guided = self._guided(guide, seen, streams, counts) if compares else None
+        guided = self._calls.act(guide, seen, streams, counts) if compares else None
         moment = Decision(
             observation=by_explorer,
             times=self.by_seed(self.clock),
@@ -365,7 +348,7 @@ class Stepper:
         share = rule.decide(moment, streams)
         mask = share < 1
         if guided is None and mask.any():
-            guided = self._ask(guide, seen, streams, mask, shown=takeover is not None)
+            guided = self._calls.act(guide, seen, streams, mask, shown=takeover is not None)
         rule.took_part(mask.numpy().reshape(-1))
         if rule.learns:
             rule.step += self.shape[1]
@@ -374,46 +357,13 @@ class Stepper:
         actions: NDArray[Any] = done.cpu().numpy().reshape(len(self.asked), *done.shape[2:])
         return self._standing_still(actions), share.numpy().reshape(-1)
 
-    def _takeover(self, guide: Guide, acting: Bool[Tensor, "S E"]) -> Int[Tensor, "S E"]:
-        """Whether the guide asks to act or gives back, once it has seen where things stand."""
-        assert isinstance(guide, TakesOver), "a run with another guide has been refused"
-        self._show()
-        return guide.takeover(acting)
-
-    def _guided(
-        self, guide: Guide, seen: Observation, streams: Streams, mask: Bool[Tensor, "S E"]
-    ) -> Shaped[Tensor, "S E *A"]:
-        """What the guide does where ``mask``; it is not asked again where it was foreseen."""
-        if self.foresight is None:
-            return self._ask(guide, seen, streams, mask)
-        return self.foresight.complete(mask, lambda rows: self._ask(guide, seen, streams, rows))
-
-    def _foresee(
-        self, foresight: Foresight, guide: Guide, streams: Streams, step: Step
-    ) -> Shaped[NDArray[Any], "N *A"]:
+    def _foresee(self, guide: Guide, streams: Streams, step: Step) -> NDArray[Any] | None:
         """What the guide would do in what the step has led to, unless that is the task's end."""
+        if self.foresight is None:
+            return None
         mask = self.by_seed((self.episodes >= 0) & ~step.terminated)
-        seen, goes_on = self.seen(), self.by_seed(~self.ended)
-        found = foresight.look(mask, goes_on, lambda rows: self._ask(guide, seen, streams, rows))
-        actions: NDArray[Any] = found.cpu().numpy().reshape(len(self.ended), *found.shape[2:])
-        return actions
-
-    def _ask(
-        self,
-        guide: Guide,
-        seen: Observation,
-        streams: Streams,
-        mask: Bool[Tensor, "S E"],
-        shown: bool = False,
-    ) -> Shaped[Tensor, "S E *A"]:
-        """What the guide would do, once it has been shown where things stand, if it looks."""
-        if not shown:
-            self._show()
-        return guide.act(seen, streams, mask)
-
-    def _show(self) -> None:
-        if self._watcher is not None:
-            self._watcher.show(self.environments.render())
+        goes_on = self.by_seed(~self.ended)
+        return self._calls.look_ahead(self.foresight, guide, self.seen(), streams, mask, goes_on)
 
     def _begin_rule(
         self, rule: Arbitration, mask: Bool[NDArray[np.bool_], " N"], streams: Streams

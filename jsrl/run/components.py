@@ -4,7 +4,6 @@ import copy
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch
 from torch import nn
@@ -13,18 +12,15 @@ from jsrl.core.arbitration import DATA, TAKEOVER, HasTarget, observes_share
 from jsrl.core.errors import UserError
 from jsrl.core.foreign import has_memory
 from jsrl.core.nondeterminism import Sources
-from jsrl.core.observed_share import ALONE, data_with_share, spec_with_share
+from jsrl.core.observed_share import data_with_share, spec_with_share
 from jsrl.core.protocols import (
     BootstrapsFromActions,
-    Consumes,
     FreezesSeeds,
     Guide,
     HasTwinValues,
     HearsOfEnds,
     Learner,
-    OnPolicyLearner,
     Policy,
-    SavablePolicy,
     StartsFromState,
     TakesOver,
 )
@@ -37,18 +33,11 @@ from jsrl.jumpstart.arbiters import build_arbiter
 from jsrl.learners import learners
 from jsrl.monitor.watch.training import TrainingMonitor
 from jsrl.networks.deployment import spec_values
-from jsrl.networks.saved_policies import describe_policy, unsavable_because
-from jsrl.rollout.collector import Collector
 from jsrl.rollout.critics import LearnerCritics
 from jsrl.rollout.evaluator import Evaluator
 from jsrl.rollout.foresight import in_successors
-from jsrl.rollout.hindsight import Hindsight
 from jsrl.rollout.offline_store import OfflineStore
-from jsrl.rollout.on_policy import OnPolicyRunner
-from jsrl.rollout.online import OnlineRunner
 from jsrl.rollout.replay import Replay
-from jsrl.rollout.runner import Runner
-from jsrl.rollout.transition_store import TransitionStore
 from jsrl.run.arbiter_checks import check_targets, learns_from_data, refuse_without_values
 from jsrl.run.build import (
     build_dataset,
@@ -58,7 +47,6 @@ from jsrl.run.build import (
     guide_environment,
     training_monitor_settings,
 )
-from jsrl.run.checks import offline_fraction
 from jsrl.run.component_checks import (
     check_curriculum,
     check_start,
@@ -68,8 +56,10 @@ from jsrl.run.component_checks import (
     usable_device,
 )
 from jsrl.run.guide_values import guide_values
+from jsrl.run.kept_policies import kept, unsaved
+from jsrl.run.runners import RunnerParts, make_runner
 from jsrl.run.starting_networks import check_observed_share, networks_of_guides_run
-from jsrl.run.stores import offline_store, online_store
+from jsrl.run.stores import offline_store
 from jsrl.settings.schema import TrainConfig
 
 
@@ -126,8 +116,22 @@ class Components:
         self.offline = self._offline_store(self.explorer_spec)
         self.offline_streams = self.sources.streams("minibatch_order", "offline")
         self.offline_draws = self.sources.streams("learner", "offline")
-        self._asked: gym.Env[Any, Any] | None = None
-        self.runner = self._runner()
+        # Asked for rewards under other goals only, and never stepped.
+        self._goals_env = None if config.replay.relabel is None else make_env(self.settings)
+        self.runner = make_runner(
+            RunnerParts(
+                config,
+                self.settings,
+                self.spec,
+                self.explorer_spec,
+                self.sources,
+                self.learner,
+                self.offline,
+                self.foresees,
+                self._goals_env,
+                self.device,
+            )
+        )
         own_values = guide_values(
             *(config, self.arbiter.needs, self.guide_learner, self.learner),
             *(self.spec, self.device),
@@ -254,37 +258,14 @@ class Components:
 
     def policies(self, *, exploration_began: bool) -> dict[str, Any]:
         """Describe the policies, with their weights, so that they need no configuration."""
-        return {
-            name: {
-                "description": describe_policy(policy, self._fixed(name)),
-                "state": policy.state_dict(),
-            }
-            for name, policy in self._networks().items()
-            if isinstance(policy, SavablePolicy)
-            if unsavable_because(policy, self._fixed(name)) is None
-            if name != "exploration" or exploration_began
-        }
+        networks = self._networks()
+        if not exploration_began:
+            del networks["exploration"]
+        return kept(networks, observes_share=self.observes_share)
 
     def unsaved_policies(self) -> dict[str, str]:
         """Give the reasons why policies cannot be kept by a checkpoint, by the policies' names."""
-        reasons = {
-            name: unsavable_because(policy, self._fixed(name))
-            for name, policy in self._networks().items()
-        }
-        return {name: reason for name, reason in reasons.items() if reason is not None}
-
-    def _fixed(self, name: str) -> tuple[float, ...]:
-        """What a policy that is deployed does not observe: then the explorer acts alone."""
-        return (ALONE,) if name == "exploration" and self.observes_share else ()
-
-    def _networks(self) -> dict[str, Policy]:
-        """Find the policies that are learnt here, or come from another run."""
-        found = {"exploration": self.learner.policy()}
-        if isinstance(self.guide, NetworkGuide):
-            found["guide"] = self.guide.policy
-        elif self.guide_learner is not None:
-            found["guide"] = self.guide_learner.policy()
-        return found
+        return unsaved(self._networks(), observes_share=self.observes_share)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -331,10 +312,19 @@ class Components:
 
     def close(self) -> None:
         """Close all environments."""
-        if self._asked is not None:
-            self._asked.close()
+        if self._goals_env is not None:
+            self._goals_env.close()
         self.runner.collector.close()
         self.evaluator.close()
+
+    def _networks(self) -> dict[str, Policy]:
+        """Find the policies that are learnt here, or come from another run, by their names."""
+        found = {"exploration": self.learner.policy()}
+        if isinstance(self.guide, NetworkGuide):
+            found["guide"] = self.guide.policy
+        elif self.guide_learner is not None:
+            found["guide"] = self.guide_learner.policy()
+        return found
 
     def _learner(self, name: str, spec: EnvSpec) -> Learner:
         return build_learner(
@@ -350,59 +340,6 @@ class Components:
         """The offline transitions, for a learner that observes what ``spec`` says."""
         needs = self.learner.needs
         return offline_store(self.config, spec, self.dataset, needs, self.device)
-
-    def _runner(self) -> Runner:
-        """What steps and learns, as the learner needs it."""
-        num_envs = self.config.env.num_envs
-        collector = Collector(
-            Environments(self.settings, len(self.config.seeds) * num_envs),
-            self.spec,
-            num_envs,
-            self.sources.streams("environment", "collector"),
-            self.device,
-            observes_share=self.observes_share,
-        )
-        order = self.sources.streams("minibatch_order", "online")
-        draws = self.sources.streams("learner", "online")
-        if self.learner.needs.data is not Consumes.ROLLOUTS:
-            return self._replay_runner(collector, order, draws)
-        if not isinstance(self.learner, OnPolicyLearner):
-            raise UserError(
-                f"learner={self.config.learner.kind} needs {Consumes.ROLLOUTS.value}, but "
-                f"{type(self.learner).__name__} lacks some of what OnPolicyLearner of "
-                "jsrl.core.protocols asks for; give it rollouts, explore, values, draws and update"
-            )
-        return OnPolicyRunner(collector, self.learner, order, draws, self.device)
-
-    def _replay_runner(self, collector: Collector, order: Streams, draws: Streams) -> OnlineRunner:
-        """What learns from a replay of single steps."""
-        config = self.config
-        num_envs = config.env.num_envs
-        store = online_store(
-            config, self.explorer_spec, self.learner.needs, self.device, next_guide=self.foresees
-        )
-        fraction = offline_fraction(config.online.offline_fraction)
-        offline = None if fraction == 0 else self.offline
-        size = config.learner.batch_size
-        return OnlineRunner(
-            collector,
-            store,
-            Replay(offline, store, size, fraction, self.device, self._hindsight(store)),
-            self.learner,
-            order,
-            draws,
-            num_envs,
-            config.online.updates_per_step,
-            config.online.learning_starts,
-        )
-
-    def _hindsight(self, store: TransitionStore) -> Hindsight | None:
-        """What gives transitions other goals; it asks an environment of its own for rewards."""
-        if self.config.replay.relabel is None:
-            return None
-        self._asked = make_env(self.settings)
-        goals = self.config.replay.goals
-        return Hindsight(store, self.spec.observation, self._asked.unwrapped, self.spec.id, goals)
 
     def _copy_with_memory(self) -> Guide | None:
         if not has_memory(self.guide):
